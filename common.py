@@ -1,0 +1,149 @@
+"""What both scripts share: the table of data sets, what a device can do, and a run's setup made of both."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lira import data
+from lira.data import Pictures
+from lira.errors import InputError
+from lira.pool import PicturePool
+from lira.split import Split, default_n_train, make_split
+from network import build, check_name
+from util import Config
+
+# --- data sets -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """How one data set is read, and whether a mirrored picture is still a picture of its class."""
+
+    read: Callable[[Path], Pictures]  # data_root -> Pictures
+    flip: bool
+
+
+DATASETS = {
+    "cifar10": DatasetRow(partial(data.read_torchvision, "cifar10"), flip=True),
+    "cifar100": DatasetRow(partial(data.read_torchvision, "cifar100"), flip=True),
+    "mnist": DatasetRow(partial(data.read_torchvision, "mnist"), flip=False),
+    "digits": DatasetRow(lambda root: data.read_digits(), flip=False),
+}
+
+
+def load_dataset(name: str, data_root: str, *, progress: bool = True) -> tuple[Pictures, bool]:
+    """The pictures of a row of DATASETS or of the user's own path, and whether training may flip them.
+
+    Your own colour pictures are flipped, your own grey ones (digits, letters, scans) are not."""
+    root = Path(data_root)
+    if name in DATASETS:
+        row = DATASETS[name]
+        return row.read(root), row.flip
+    path = Path(name)
+    if path.suffix == ".npz" and path.is_file():
+        pictures = data.read_npz(path)
+    elif path.is_dir():
+        pictures = data.read_folder(path, root, progress=progress)
+    else:
+        raise InputError(
+            f"--dataset must be one of {', '.join(DATASETS)}, or the path of a .npz file or of a folder; "
+            f"got {name!r}, and nothing lies there"
+        )
+    return pictures, pictures.x_train.shape[1] == 3
+
+
+# --- devices -------------------------------------------------------------------------------------------------------
+
+
+def resolve_device(name: str) -> torch.device:
+    """A device that is really there. Raises InputError."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cuda", "mps", "cpu") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise InputError(f"--device must be auto, cuda, cuda:N, mps or cpu; got {name!r}")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise InputError("--device mps: torch finds no Apple GPU here; use --device auto")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {name}: torch {torch.__version__} finds {torch.cuda.device_count()} GPUs here; "
+            "use --device auto, or install a driver and a build of torch that match"
+        )
+    return torch.device(kind, int(number or 0)) if kind == "cuda" else torch.device(kind)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """auto becomes bf16 where the hardware multiplies bf16 natively, fp32 elsewhere."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    elif device.type == "cpu":
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        native = any(getattr(torch.cpu, check, bool)() for check in checks)
+    else:
+        native = False
+    return "bf16" if native else "fp32"
+
+
+# --- what both scripts begin with ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Flags, data and hardware brought together: all that a model or an attack of this run needs."""
+
+    pictures: Pictures
+    flip: bool
+    split: Split
+    device: torch.device
+    precision: str
+    network: str
+    identity: dict
+
+    @cached_property
+    def pool(self) -> PicturePool:
+        return PicturePool(self.pictures, flip=self.flip, device=self.device)
+
+    @property
+    def device_name(self) -> str:
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{self.device.type} {platform.machine()}"
+
+    def build(self) -> nn.Module:
+        """A new network for these pictures, its weights from torch's global generator."""
+        _, channels, *size = self.pictures.x_train.shape
+        return build(self.network, num_classes=len(self.pictures.class_names), in_channels=channels, size=tuple(size))
+
+    def describe(self) -> str:
+        n_train, n_test = len(self.pictures.x_train), len(self.pictures.x_test)
+        shape = "x".join(map(str, self.pictures.x_train.shape[1:]))
+        return (
+            f"{n_train:,} + {n_test:,} pictures of {shape}, {len(self.pictures.class_names)} classes; "
+            f"a model trains on {self.split.n_train:,} + {n_test // 2:,}; {self.network} in {self.precision} on {self.device_name}"
+        )
+
+
+def prepare(config: Config) -> Setup:
+    """Read the data and resolve what the flags left open. Raises InputError."""
+    check_name(config.model.network)
+    device = resolve_device(config.run.device)
+    precision = resolve_precision(config.train.precision, device)
+    pictures, flip = load_dataset(config.data.dataset, config.data.data_root, progress=not config.run.quiet)
+    split = make_split(
+        len(pictures.x_train), len(pictures.x_test), n_train=config.data.n_train,
+        exp_idx=config.model.exp_idx, inclusion=config.data.target_inclusion,
+    )  # fmt: skip
+    identity = config.identity(
+        precision=precision, n_train=split.n_train, fingerprint=pictures.fingerprint,
+        n_train_is_default=split.n_train == default_n_train(len(pictures.x_train)),
+    )  # fmt: skip
+    return Setup(pictures, flip, split, device, precision, config.model.network, identity)

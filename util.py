@@ -1,0 +1,237 @@
+"""Flags, their defaults and their checks. Each default exists once, in the dataclass that its flag is made from.
+
+No torch here: `--help` and a mistyped flag answer at once."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+
+from lira.errors import InputError
+
+# Starting learning rates for batches of 256 with the x0.1 step, without DP. Chosen with
+# `python benchmarks/learning_rates.py` on CIFAR-10 pictures for both networks (benchmarks/RESULTS.md): the largest
+# of the steps tried that trains both from every seed tried, so that nobody's fleet diverges by default.
+LEARNING_RATES = {"SGD": 0.1, "MSGD": 0.05, "adam": 1e-3, "RMSprop": 3e-4}
+
+
+def flag(default, *names, help, choices=None, type=None, low=None, high=None, metavar=None):
+    """A dataclass field that is also a command-line flag. `names` replace the default `--field-name`."""
+    kind = type or default.__class__
+    return field(
+        default=default,
+        metadata=dict(names=names, help=help, choices=choices, type=kind, low=low, high=high, metavar=metavar),
+    )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """data"""
+
+    dataset: str = flag(
+        "cifar10", help="cifar10, cifar100, mnist, digits, or your own: a .npz, or a folder of train/, test/"
+    )
+    data_root: str = flag("data", help="where downloads and decoded pictures are kept", metavar="DIR")
+    n_train: int | None = flag(
+        None, type=int, low=1, help="pictures drawn from a half, beside the target samples (default: the"
+        " smaller of 20000 and 80 %% of a half)"
+    )  # fmt: skip
+    augment: bool = flag(True, "--no-augment", help="no shift and no flip while training")
+    target_inclusion: str = flag(
+        "half",
+        choices=("half", "coin"),
+        help="a target trains on exactly half of the target samples, or on each by an independent coin",
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """model"""
+
+    network: str = flag("ResNet18", help="ResNet18, ResNet34, ResNet50, ConvNet, or module:factory for your own")
+    n_runs: int = flag(1, "-r", "--n-runs", low=1, high=100, help="target models, each its own run")
+    n_shadows: int = flag(20, low=4, high=9998, help="shadow models, an even number")
+    exp_idx: int = flag(0, low=0, high=2**31 - 1, help="the root of every random draw")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """training"""
+
+    epochs: int = flag(100, "-n", "--epochs", low=1, help="passes over a model's training set")
+    lr: float | None = flag(
+        None, type=float, low=0.0, help="learning rate (default by optimizer: "
+        + ", ".join(f"{name} {lr:g}" for name, lr in LEARNING_RATES.items()) + ")"
+    )  # fmt: skip
+    optimizer: str = flag("MSGD", choices=tuple(LEARNING_RATES), help="MSGD is SGD with momentum 0.9")
+    lr_step: int = flag(80, low=1, help="epochs after which the learning rate falls to a tenth")
+    train_batch_size: int = flag(256, low=1, help="pictures a step")
+    precision: str = flag(
+        "auto", choices=("auto", "fp32", "bf16"), help="bf16 autocast where the hardware has it, or fp32"
+    )
+    eval_every: int = flag(10, low=1, help="epochs between two test accuracies in the log")
+
+
+@dataclass(frozen=True)
+class DPConfig:
+    """privacy"""
+
+    sigma: float = flag(1.0, low=0.0, help="noise multiplier")
+    max_grad_norm: float = flag(
+        0.1, "-c", "--max-per-sample-grad_norm", "--max-per-sample-grad-norm", low=0.0, help="clipping norm"
+    )
+    delta: float = flag(1e-5, low=0.0, high=1.0, help="the delta of (epsilon, delta)")
+
+
+@dataclass(frozen=True)
+class AttackConfig:
+    """attack"""
+
+    attacks: tuple[str, ...] = flag(
+        (), type=str, metavar="NAME,…", help="the attacks to run, comma-separated (default: all)"
+    )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """run"""
+
+    device: str = flag("auto", help="auto, cuda, cuda:N, mps, cpu")
+    test_batch_size: int = flag(1024, low=1, help="pictures at once when a model is only asked")
+    model_dir: str = flag("model", help="where weights are kept", metavar="DIR")
+    result_dir: str = flag("result", help="where logs, scores and pictures go", metavar="DIR")
+    quiet: bool = flag(False, help="no progress bars")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, as the flags describe it; the same flags for both scripts."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    dp: DPConfig | None = field(default_factory=DPConfig)
+    attack: AttackConfig = field(default_factory=AttackConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def identity(self, *, precision: str, n_train: int, n_train_is_default: bool, fingerprint: str) -> dict:
+        """Everything that changes the models' weights, with what only the data and the hardware could tell.
+
+        The keys in `name` make the run's name; the others must agree with the run's config.json."""
+        train = self.train
+        name = {
+            "dataset": self.data.dataset,
+            "network": self.model.network,
+            "optimizer": train.optimizer,
+            "lr": train.lr,
+            "batch_size": train.train_batch_size,
+            "epochs": train.epochs,
+            "precision": precision,
+            "augment": self.data.augment,
+            "n_train": n_train,
+            "exp_idx": self.model.exp_idx,
+        }
+        if self.dp:
+            name |= {"sigma": self.dp.sigma, "max_grad_norm": self.dp.max_grad_norm}
+        rest = {"lr_step": train.lr_step, "target_inclusion": self.data.target_inclusion}
+        return {
+            **name,
+            **rest,
+            "data_fingerprint": fingerprint,
+            "n_train_is_default": n_train_is_default,
+        }
+
+
+GROUPS = {
+    "data": DataConfig, "model": ModelConfig, "train": TrainConfig,
+    "dp": DPConfig, "attack": AttackConfig, "run": RunConfig,
+}  # fmt: skip
+METAVARS = {int: "N", float: "X", str: "NAME"}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise InputError(f"{message} (see --help)")
+
+
+def build_parser(description: str) -> argparse.ArgumentParser:
+    """The parser that both scripts share, made from the dataclasses above."""
+    parser = _Parser(description=description, allow_abbrev=False)
+    for group_name, group in GROUPS.items():
+        section = parser.add_argument_group(group.__doc__)
+        if group is DPConfig:
+            section.add_argument("--disable-dp", action="store_true", help="train without differential privacy")
+        for item in fields(group):
+            spec = item.metadata
+            names = spec["names"] or (f"--{item.name.replace('_', '-')}",)
+            common = dict(dest=f"{group_name}.{item.name}", default=item.default)
+            if spec["type"] is bool:
+                action = "store_false" if item.default else "store_true"
+                section.add_argument(*names, action=action, help=spec["help"], **common)
+                continue
+            shown = "" if item.default in (None, ()) else " (default: %(default)s)"
+            metavar = spec["metavar"] or (None if spec["choices"] else METAVARS[spec["type"]])
+            section.add_argument(
+                *names, type=spec["type"], choices=spec["choices"], metavar=metavar,
+                help=spec["help"] + shown, **common,
+            )  # fmt: skip
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None, *, description: str) -> Config:
+    """The flags as a checked Config. Raises InputError with one line; `--help` exits with 0."""
+    values = vars(build_parser(description).parse_args(argv))
+    disable_dp = values.pop("disable_dp")
+    groups = {
+        name: group(**{item.name: values[f"{name}.{item.name}"] for item in fields(group)})
+        for name, group in GROUPS.items()
+    }
+    if disable_dp:
+        groups["dp"] = None
+    attacks = groups["attack"].attacks
+    if isinstance(attacks, str):
+        groups["attack"] = replace(groups["attack"], attacks=tuple(a for a in attacks.split(",") if a))
+    if groups["train"].lr is None:
+        groups["train"] = replace(groups["train"], lr=LEARNING_RATES[groups["train"].optimizer])
+    config = Config(**groups)
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    for group in filter(None, (getattr(config, name) for name in GROUPS)):
+        for item in fields(group):
+            value, spec = getattr(group, item.name), item.metadata
+            name = (spec["names"] or (f"--{item.name.replace('_', '-')}",))[-1]
+            if value is None or not isinstance(value, int | float) or isinstance(value, bool):
+                continue
+            _check_range(name, value, spec["low"], spec["high"])
+    if config.model.n_shadows % 2:
+        raise InputError(
+            f"--n-shadows must be even, because shadows come in complementary pairs: got "
+            f"{config.model.n_shadows}, use {config.model.n_shadows + 1}"
+        )
+
+
+def _check_range(name: str, value: float, low: float | None, high: float | None) -> None:
+    """Whole numbers may equal their bounds; a real number must lie strictly between them."""
+    strict = isinstance(value, float)
+    too_low = low is not None and (value <= low if strict else value < low)
+    too_high = high is not None and (value >= high if strict else value > high)
+    if too_low or not isfinite(value):
+        raise InputError(f"{name} must be {'above' if strict else 'at least'} {low:g}, got {value:g}")
+    if too_high:
+        raise InputError(f"{name} must be {'below' if strict else 'at most'} {high:g}, got {value:g}")
+
+
+def run_script(body: Callable[[Config], int | None], argv: Sequence[str] | None, *, description: str) -> int:
+    """Parse, run `body(config)`, and turn the user's mistakes into one line and exit status 2."""
+    try:
+        return body(parse_args(argv, description=description)) or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; what was complete is kept, run the same command again to go on", file=sys.stderr)
+        return 130
