@@ -1,0 +1,126 @@
+"""The attacks once more as plain loops over samples, the oracles of test_attacks.py."""
+
+import numpy as np
+from scipy.special import log_ndtr
+from scipy.stats import norm
+
+FLOOR = 1e-5
+
+
+def log_p(phi):
+    return -np.logaddexp(0.0, -phi)
+
+
+def sides(phi, member, sample, query):
+    values = phi[:, sample, query].astype(np.float64)
+    return values[member[:, sample]], values[~member[:, sample]]
+
+
+def variance(values):
+    return np.var(values, ddof=1) if len(values) > 1 else 0.0
+
+
+def pooled(phi, member, query):
+    """(v_in, v_out): mean squared residual over all samples."""
+    result = []
+    for side in (0, 1):
+        squares = freedom = 0.0
+        for sample in range(phi.shape[1]):
+            values = sides(phi, member, sample, query)[side]
+            if len(values) > 1:
+                squares += np.sum((values - values.mean()) ** 2)
+                freedom += len(values) - 1
+        result.append(squares / freedom if freedom else 0.0)
+    return result
+
+
+def each(target, phi, member, one):
+    """Mean over queries of one(x, members, non-members, query) for every sample."""
+    count, queries = target.shape
+    return np.array(
+        [
+            np.mean([one(target[n, a], *sides(phi, member, n, a), a) for a in range(queries)])
+            for n in range(count)
+        ]
+    )
+
+
+def ratio_of_normals(x, m_in, v_in, m_out, v_out):
+    return norm.logpdf(x, m_in, np.sqrt(v_in)) - norm.logpdf(x, m_out, np.sqrt(v_out))
+
+
+def lira(target, phi, member):
+    def one(x, inside, outside, _):
+        v_in, v_out = variance(inside) + FLOOR, variance(outside) + FLOOR
+        return ratio_of_normals(x, inside.mean(), v_in, outside.mean(), v_out)
+
+    return each(target, phi, member, one)
+
+
+def lira_pooled(target, phi, member):
+    spread = [pooled(phi, member, a) for a in range(phi.shape[2])]
+
+    def one(x, inside, outside, a):
+        return ratio_of_normals(x, inside.mean(), spread[a][0] + FLOOR, outside.mean(), spread[a][1] + FLOOR)
+
+    return each(target, phi, member, one)
+
+
+def lira_offline(target, phi, member):
+    return each(
+        target, phi, member, lambda x, _, out, a: log_ndtr((x - out.mean()) / np.sqrt(variance(out) + FLOOR))
+    )
+
+
+def lira_offline_pooled(target, phi, member):
+    spread = [pooled(phi, member, a)[1] for a in range(phi.shape[2])]
+    return each(
+        target, phi, member, lambda x, _, out, a: log_ndtr((x - out.mean()) / np.sqrt(spread[a] + FLOOR))
+    )
+
+
+def beaten_shares(target, phi, member, average, gamma=2.0):
+    count, queries = target.shape
+    scores = np.zeros((count, queries))
+    for a in range(queries):
+        ratio = []
+        for n in range(count):
+            inside, outside = (np.exp(np.maximum(log_p(v), -690)) for v in sides(phi, member, n, a))
+            ratio.append(max(log_p(target[n, a]), -690) - np.log(average(inside, outside)))
+        for n in range(count):
+            beaten = sum(ratio[n] - ratio[z] >= np.log(gamma) for z in range(count))
+            scores[n, a] = (beaten + 0.5 + 0.5 * ratio[n] / (1 + abs(ratio[n]))) / count
+    return scores.mean(1)
+
+
+def rmia(target, phi, member):
+    return beaten_shares(target, phi, member, lambda i, o: (i.mean() + o.mean()) / 2)
+
+
+def rmia_offline(target, phi, member, a=0.3):
+    return beaten_shares(target, phi, member, lambda _, o: ((1 + a) * o.mean() + 1 - a) / 2)
+
+
+def ratio(target, phi, member):
+    return each(target, phi, member, lambda x, i, o, _: log_p(x) - (log_p(i).mean() + log_p(o).mean()) / 2)
+
+
+def ratio_offline(target, phi, member):
+    return each(target, phi, member, lambda x, _, o, __: log_p(x) - log_p(o).mean())
+
+
+def loss(target, phi, member):
+    return log_p(target.astype(np.float64)).mean(1)
+
+
+ORACLES = {
+    "lira": lira,
+    "lira-pooled": lira_pooled,
+    "lira-offline": lira_offline,
+    "lira-offline-pooled": lira_offline_pooled,
+    "rmia": rmia,
+    "rmia-offline": rmia_offline,
+    "ratio": ratio,
+    "ratio-offline": ratio_offline,
+    "loss": loss,
+}
