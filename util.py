@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import isfinite
+from pathlib import Path
 
 from lira.errors import InputError
 
@@ -121,7 +122,7 @@ class Config:
         The keys in `name` make the run's name; the others must agree with the run's config.json."""
         train = self.train
         name = {
-            "dataset": self.data.dataset,
+            "dataset": Path(self.data.dataset).resolve().name,  # the fingerprint says whether it is the same data
             "network": self.model.network,
             "optimizer": train.optimizer,
             "lr": train.lr,
