@@ -139,7 +139,8 @@ def test_digits_are_the_known_ones():
     assert labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert pictures.x_train.min() == 0
     assert pictures.x_train.max() == 255
-    assert pictures.fingerprint == read_digits().fingerprint
+    # Golden: another draw would make other target samples of them, and old runs could not be continued.
+    assert pictures.y_test[:20].tolist() == [1, 2, 4, 5, 6, 1, 5, 2, 3, 5, 6, 5, 6, 9, 9, 7, 3, 0, 1, 2]
 
 
 def test_digits_are_enlarged_bilinearly_and_each_is_used_once():
