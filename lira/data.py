@@ -64,7 +64,7 @@ def _removed_on_failure(archives):
     from torchvision.datasets.utils import check_integrity
 
     new_archives = [path for path in archives if not path.exists()]
-    unpacked = [path.with_suffix("") for path in archives if not path.with_suffix("").exists()]
+    unpacked = [path for path in _unpacked(archives) if not path.exists()]
     try:
         yield
     except BaseException:
@@ -89,12 +89,17 @@ def _quiet(progress):
         socket.setdefaulttimeout(before)
 
 
+def _unpacked(archives):
+    """MNIST's unpacked files, the ones that torchvision takes without a look at their checksums."""
+    return [path.with_suffix("") for path in archives if path.suffixes == [".gz"]]
+
+
 def _unavailable(name, archives, error):
     """The InputError that says which files are the trouble, from what lies on disk now."""
     from torchvision.datasets.utils import check_integrity
 
-    unpacked = [path.with_suffix("") for path in archives]
-    if all(path.exists() for path in unpacked):  # only MNIST: torchvision looks at no checksums of these
+    unpacked = _unpacked(archives)
+    if unpacked and all(path.exists() for path in unpacked):
         files = ", ".join(map(str, unpacked))
         return refusal(name, f"cannot read one of {files} ({reason(error)}): delete them and start again")
     states = {"missing": [], "damaged": []}

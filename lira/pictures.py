@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import textwrap
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -95,7 +96,7 @@ def refusal(source, problem):
 
 def reason(error):
     """A library's error in a few words, for the brackets of a refusal."""
-    return f"{type(error).__name__}: {error}"[:160].rstrip(": ")
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...").rstrip(": ")
 
 
 def make_pictures(source, x_train, y_train, x_test, y_test, class_names=None) -> Pictures:
