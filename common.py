@@ -127,8 +127,8 @@ class Setup:
         n_train, n_test = len(self.pictures.x_train), len(self.pictures.x_test)
         shape = "x".join(map(str, self.pictures.x_train.shape[1:]))
         return (
-            f"{n_train:,} + {n_test:,} pictures of {shape}, {len(self.pictures.class_names)} classes; "
-            f"a model trains on {self.split.n_train:,} + {n_test // 2:,}; {self.network} in {self.precision} on {self.device_name}"
+            f"{n_train:,} + {n_test:,} pictures of {shape}, {len(self.pictures.class_names)} classes; a model trains on "
+            f"{self.split.n_train:,} + {n_test // 2:,}\n{self.network} in {self.precision} on {self.device_name}"
         )
 
 

@@ -60,6 +60,11 @@ class Run:
     def weights_path(self, role: str, index: int) -> Path:
         return self.models / f"{role}_{index:02d}.pt"
 
+    def neighbours(self) -> list[str]:
+        """Other runs of the same data set and network beside this one."""
+        kin = "_".join(self.name.split("_")[:2])
+        return sorted(path.name for path in self.models.parent.glob(f"{kin}_*") if path.name != self.name)
+
     def has_weights(self, role: str, index: int) -> bool:
         return self.weights_path(role, index).is_file()
 
@@ -99,6 +104,14 @@ class Run:
 
     def save_log(self, model: str, history: list[dict]) -> None:
         self.save_table(f"train/{model}.csv", pd.DataFrame(history))
+
+    def load_logs(self) -> dict[str, pd.DataFrame]:
+        """model -> its training log, of those that can be read."""
+        logs = {}
+        for path in sorted((self.results / "train").glob("*.csv")):
+            with contextlib.suppress(OSError, ValueError):
+                logs[path.stem] = pd.read_csv(path)
+        return logs
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:
         path = self.results / name
@@ -202,7 +215,10 @@ def _damaged(path: Path, reason: str) -> InputError:
 
 
 def _digest(weights: Mapping[str, torch.Tensor]) -> str:
-    return _arrays_digest({key: value.detach().cpu().view(torch.uint8).numpy() for key, value in weights.items()})
+    return _arrays_digest(
+        {f"{key} {value.dtype} {tuple(value.shape)}": value.flatten().view(torch.uint8).numpy()
+         for key, value in weights.items()}
+    )  # fmt: skip
 
 
 def _arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:

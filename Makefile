@@ -1,0 +1,32 @@
+PYTHON ?= python3
+RUN = .venv/bin/python
+
+.PHONY: demo test lint clean
+
+demo: .venv/ready ## train and attack on digits: one target after another, no download
+	$(RUN) train_model.py $(DEMO)
+	$(RUN) attack_lira.py $(DEMO)
+
+test: .venv/ready-dev ## the test suite
+	$(RUN) -m pytest
+
+lint: .venv/ready-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache
+
+DEMO = --dataset digits --network ConvNet --disable-dp --epochs 40 --n-runs 5
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(sys.version_info < (3, 10) and f"Python 3.10 or newer is needed, {sys.executable} is {v}: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+.venv/ready: .venv/bin/python requirements.txt constraints.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements.txt
+	@touch $@
+
+.venv/ready-dev: .venv/ready requirements-dev.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	@touch $@
