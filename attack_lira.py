@@ -1,6 +1,6 @@
 """Attack the targets of a run with its shadows, and report how often the attack is right.
 
-    python attack_lira.py --dataset cifar100 --network ResNet18 --disable-dp
+python attack_lira.py --dataset cifar100 --network ResNet18 --disable-dp
 """
 
 import shlex

@@ -124,12 +124,22 @@ class Setup:
         return build(self.network, num_classes=len(self.pictures.class_names), in_channels=channels, size=tuple(size))
 
     def describe(self) -> str:
+        """What is trained on what, for the screen; names target samples that a half holds too."""
         n_train, n_test = len(self.pictures.x_train), len(self.pictures.x_test)
         shape = "x".join(map(str, self.pictures.x_train.shape[1:]))
-        return (
-            f"{n_train:,} + {n_test:,} pictures of {shape}, {len(self.pictures.class_names)} classes; a model trains on "
-            f"{self.split.n_train:,} + {n_test // 2:,}\n{self.network} in {self.precision} on {self.device_name}"
-        )
+        lines = [
+            f"{n_train:,} + {n_test:,} pictures of {shape}, {len(self.pictures.class_names)} classes; "
+            f"a model trains on {self.split.n_train:,} + {n_test // 2:,}",
+            f"{self.network} in {self.precision} on {self.device_name}",
+        ]
+        samples, twins = data.overlap(self.pictures)
+        if len(samples):
+            named = ", ".join(f"{sample} = {twin}" for sample, twin in zip(samples[:5], twins[:5], strict=True))
+            lines.append(
+                f"{len(samples):,} target samples are also training pictures, which blurs who is a member: "
+                f"test {'pictures' if len(samples) > 1 else 'picture'} = training: {named}{', …' * (len(samples) > 5)}"
+            )
+        return "\n".join(lines)
 
 
 def prepare(config: Config) -> Setup:

@@ -1,0 +1,67 @@
+"""Which learning rate trains both networks from every seed? The defaults in util.py come from this table.
+
+    python benchmarks/learning_rates.py --dataset data/cifar10-jpeg
+
+Each cell trains from scratch on a few thousand pictures for a few epochs, the step x0.1 before the last one, and prints
+the test accuracy of the worst seed. What matters is the largest rate that is safe, not the best after so few epochs."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import common
+from lira.errors import ModelError
+from lira.memory import keep_freed_memory
+from lira.training import train_model
+from util import parse_args
+
+RATES = {
+    "SGD": (0.02, 0.05, 0.1, 0.2, 0.4),
+    "MSGD": (0.01, 0.02, 0.05, 0.1, 0.2),
+    "adam": (3e-4, 1e-3, 2e-3, 5e-3),
+    "RMSprop": (1e-4, 3e-4, 1e-3, 3e-3),
+}
+NETWORKS = {"ConvNet": dict(pictures=10_000, epochs=5, seeds=3), "ResNet18": dict(pictures=2_560, epochs=3, seeds=1)}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--dataset", default="cifar10")
+    arguments.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    arguments = arguments.parse_args()
+    keep_freed_memory()
+    for network in arguments.networks:
+        setup = common.prepare(
+            parse_args(["--dataset", arguments.dataset, "--network", network, "--disable-dp"], description="")
+        )
+        sizes = NETWORKS[network]
+        print(f"\n{network}: {sizes}, batch 256, {setup.precision}; test accuracy of the worst seed")
+        for optimizer, rates in RATES.items():
+            cells = [f"{rate:g}: {_worst(setup, optimizer, rate, **sizes):6.1%}" for rate in rates]
+            print(f"{optimizer:8}", "   ".join(cells), flush=True)
+
+
+def _worst(setup: common.Setup, optimizer: str, rate: float, *, pictures: int, epochs: int, seeds: int) -> float:
+    """The lowest test accuracy over seeds; 0 where the loss was not finite."""
+    test_set = setup.split.test_set("shadow")[:5000]
+    train = partial(
+        train_model, "model", setup.build, setup.pool, epochs=epochs, lr=rate, lr_step=epochs - 1, optimizer=optimizer,
+        batch_size=256, augment=True, precision=setup.precision, eval_every=epochs, test_batch_size=1024,
+        on_epoch=lambda history: None, progress=lambda n: None,
+    )  # fmt: skip
+    accuracies = []
+    for index in range(seeds):
+        training_set = setup.split.training_set("shadow", index, setup.pool.first_sample)[:pictures]
+        try:
+            _, history = train(training_set, test_set, seed=setup.split.seed("shadow", index))
+            accuracies.append(history[-1]["test_accuracy"])
+        except ModelError:
+            accuracies.append(0.0)
+    return min(accuracies)
+
+
+if __name__ == "__main__":
+    main()
