@@ -1,29 +1,28 @@
 """Attack the targets of a run with its shadows, and report how often the attack is right.
 
 python attack_lira.py --dataset cifar100 --network ResNet18 --disable-dp
+python attack_lira.py --scores scores-from-elsewhere.npz
 """
 
 import shlex
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
-from common import Setup, prepare
-from lira import fleet, report
-from lira.attacks import attack_targets
+from common import prepare
+from lira import answers, attacks, fleet, report, tables
 from lira.errors import InputError
+from lira.evidence import Evidence, read_scores
 from lira.memory import keep_freed_memory
-from lira.query import IDENTITY, query_model
-from lira.runs import Run, open_run
-from lira.split import ROLES
-from util import Config, run_script
-
-QUERIES = (IDENTITY,)
-SAVE_EVERY = 60  # seconds between two writes of scores.npz while models are asked
+from lira.query import declared_queries, query_model
+from lira.runs import Run, open_run, results_only
+from util import AttackConfig, Config, run_script
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,26 +33,48 @@ def main(argv: Sequence[str] | None = None) -> int:
 def attack(config: Config, argv: Sequence[str]) -> None:
     """Ask the models that were not asked yet, run the attacks, write everything under result/<run>/."""
     keep_freed_memory()
+    if config.attack.scores:
+        path = Path(config.attack.scores)
+        run, evidence = results_only(config.run.result_dir, path), read_scores(path, n_targets=config.model.n_runs)
+    else:
+        run, evidence = _ask_models(config, argv)
+    summary, strongest = _run_attacks(config.attack, evidence, run, quiet=config.run.quiet)
+    print(report.terminal_table(summary, strongest))
+
+
+# --- the models' answers -------------------------------------------------------------------------------------------
+
+
+def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence]:
     setup = prepare(config)
     run = open_run(config.run.model_dir, config.run.result_dir, setup.identity)
     jobs = fleet.plan(config.model.n_runs, config.model.n_shadows)
     _require_models(jobs, run, argv)
-    phi = _scores(jobs, config, setup, run)
+    queries = declared_queries(config.attack.n_queries, flip=setup.flip, margin=setup.pool.margin)
     member = np.stack([setup.split.member(*job) for job in jobs])
+    label = setup.pictures.y_test
+    samples = torch.arange(len(label), device=setup.device) + setup.pool.first_sample
+    model = setup.build().to(setup.device, memory_format=torch.channels_last)
 
-    scored = attack_targets(phi, member, n_targets=config.model.n_runs, attacks=config.attack.attacks or None)
-    table = report.attack_table(scored, member, queries=phi.shape[2], shadows=config.model.n_shadows)
-    run.save_table("attack.csv", table)
-    label = setup.pictures.y_test.numpy()
-    run.save_table("samples.csv", report.samples_table(scored, phi, member, label, n_targets=config.model.n_runs))
+    def ask(job: fleet.Job) -> np.ndarray:
+        model.load_state_dict(run.load_weights(*job))
+        batch_size = config.run.test_batch_size
+        return query_model(model, setup.pool.plain, samples, label, queries=queries, batch_size=batch_size)
+
+    evidence = Evidence(
+        phi=answers.gather(run, jobs, member, label.numpy(), queries, ask, quiet=config.run.quiet),
+        member=member,
+        n_targets=config.model.n_runs,
+        label=label.numpy(),
+        class_names=setup.pictures.class_names,
+        names=tuple(map(fleet.job_name, jobs)),
+        pictures=setup.pictures.x_test.numpy(),
+    )
     models = run.save_models_table()
-    for name, figure in report.figures(scored, member, run.load_logs(), title=run.name).items():
-        run.save_figure(name, figure)
-
-    print(f"\n{run.results}/: attack.csv, samples.csv, models.csv, scores.npz, ROC and histograms as PNG")
+    targets = models[models.role == "target"].test_accuracy.iloc[: config.model.n_runs]
     print(setup.describe())
-    print()
-    print(report.terminal_summary(table, models, n_targets=config.model.n_runs))
+    print(f"test accuracy {targets.mean():.1%}" + f", mean of {len(targets)} targets" * (len(targets) > 1))
+    return run, evidence
 
 
 def _require_models(jobs: Sequence[fleet.Job], run: Run, argv: Sequence[str]) -> None:
@@ -67,42 +88,48 @@ def _require_models(jobs: Sequence[fleet.Job], run: Run, argv: Sequence[str]) ->
         )
 
 
-def _scores(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run: Run) -> np.ndarray:
-    """phi of every model, float32 (M, N, A), as scores.npz holds it. Only models whose weights it does not know yet
-    are asked; what was asked is saved every minute, so that little is lost."""
-    label = setup.pictures.y_test
-    known = run.load_scores() or {}
-    fits = known and np.array_equal(known["label"], label) and np.array_equal(known["queries"], QUERIES)
-    phi_of = dict(zip(known["weights"].tolist(), known["phi"], strict=True)) if fits else {}
-    weights = [run.record(*job)["sha256"] for job in jobs]
-    missing = [(job, digest) for job, digest in zip(jobs, weights, strict=True) if digest not in phi_of]
-    if not missing and known["weights"].tolist() == weights:
-        return known["phi"]
+# --- the attacks ---------------------------------------------------------------------------------------------------
 
-    def save() -> None:
-        rows = [row for row, digest in enumerate(weights) if digest in phi_of]
-        run.save_scores(
-            phi=np.stack([phi_of[weights[row]] for row in rows]),
-            member=np.stack([setup.split.member(*jobs[row]) for row in rows]),
-            label=label.numpy(),
-            role=np.array([ROLES.index(jobs[row][0]) for row in rows], dtype=np.int8),
-            index=np.array([jobs[row][1] for row in rows], dtype=np.int32),
-            weights=np.array([weights[row] for row in rows]),
-            queries=np.array(QUERIES, dtype=np.int32),
-        )
 
-    samples = torch.arange(len(label), device=setup.device) + setup.pool.first_sample
-    model, saved = setup.build().to(setup.device, memory_format=torch.channels_last), time.monotonic()
-    for job, digest in tqdm(missing, desc="asking", unit="model", disable=config.run.quiet):
-        model.load_state_dict(run.load_weights(*job))
-        phi_of[digest] = query_model(
-            model, setup.pool.plain, samples, label, queries=QUERIES, batch_size=config.run.test_batch_size
-        )
-        if time.monotonic() - saved > SAVE_EVERY:
-            save()
-            saved = time.monotonic()
-    save()
-    return np.stack([phi_of[digest] for digest in weights])
+def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: bool) -> tuple[pd.DataFrame, str]:
+    """Write every table and figure. Returns the summary, a row an attack, and the name of the strongest attack."""
+    phi, member, title = evidence.phi, evidence.member, run.name
+    wanted = dict(n_targets=evidence.n_targets, attacks=config.attacks or None, convention=config.convention)
+    common = dict(convention=config.convention, **evidence.shape)
+
+    with _bar("attacking", quiet) as progress:
+        scored = attacks.attack_targets(phi, member, **wanted, progress=progress)
+    table = tables.attack_table(scored, member, evidence.names, **common)
+    run.save_table("attack.csv", table)
+    run.save_table("samples.csv", tables.samples_table(scored, evidence))
+    run.save_table("classes.csv", tables.classes_table(scored, evidence))
+    figures = report.figures(scored, evidence, run.load_logs(), strongest := attacks.strongest(scored), title=title)
+    if config.leave_one_out:
+        with _bar("leaving one out", quiet) as progress:
+            left_out = attacks.leave_one_out(phi, member, **wanted, progress=progress)
+        run.save_table("leave_one_out.csv", tables.attack_table(left_out, member, evidence.names, **common))
+    if config.curve:
+        with _bar("curve", quiet) as progress:
+            points = attacks.curve(phi, member, **wanted, progress=progress)
+        curve = tables.curve_table(points, member, evidence.names, **common)
+        run.save_table("curve.csv", curve)
+        figures["curve.png"] = report.curve_figure(curve, title=title)
+    for name, figure in figures.items():
+        run.save_figure(name, figure)
+    print(f"\n{run.results}/: tables as CSV, scores, ROC and histograms as PNG\n")
+    return tables.summary_table(table), strongest
+
+
+@contextmanager
+def _bar(name: str, quiet: bool):
+    """progress(done, total) as one bar."""
+    with tqdm(desc=name, disable=quiet, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
 
 
 if __name__ == "__main__":

@@ -92,6 +92,17 @@ class AttackConfig:
     attacks: tuple[str, ...] = flag(
         (), type=str, metavar="NAME,…", help="the attacks to run, comma-separated (default: all)"
     )
+    n_queries: int = flag(1, low=1, help="fixed augmentations that every sample is asked under, the plain one first")
+    leave_one_out: bool = flag(False, help="every shadow in turn plays the target as well")
+    curve: bool = flag(False, help="the strength of every attack at 4, 8, 16, … of the shadows")
+    convention: str = flag(
+        "lira",
+        choices=("lira", "official"),
+        help="official: LiRA as the authors' published plotting script computes it",
+    )
+    scores: str | None = flag(
+        None, type=str, metavar="FILE.npz", help="attack phi and member from elsewhere; no model is needed"
+    )
 
 
 @dataclass(frozen=True)

@@ -6,85 +6,45 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lira.attacks import Scored, Statistics
-from lira.metrics import evaluate, pooled_accuracy, roc
+from lira.attacks import Scored
+from lira.evidence import Evidence
+from lira.metrics import roc
 
-# Okabe and Ito's palette: told apart by the colour-blind, and in print
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#F0E442")
+# Okabe and Ito's palette, its yellow and grey replaced by two of Tol's: told apart by the colour-blind, and in print
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999933")
 STYLES = ("-", "--", "-.", ":")
 
 
-# --- tables --------------------------------------------------------------------------------------------------------
+# --- the terminal --------------------------------------------------------------------------------------------------
 
 
-def attack_table(scored: Sequence[Scored], member: np.ndarray, *, queries: int, shadows: int) -> pd.DataFrame:
-    """attack.csv: a row an attack and target. member: bool (M, N), the truth of every row that was attacked."""
-    return pd.DataFrame(
-        {"attack": one.attack, "target": one.target, "convention": "lira", "queries": queries, "shadows": shadows}
-        | evaluate(one.score, member[one.target], threshold=one.threshold)
-        for one in scored
-    )
-
-
-def samples_table(
-    scored: Sequence[Scored], phi: np.ndarray, member: np.ndarray, label: np.ndarray, *, n_targets: int
-) -> pd.DataFrame:
-    """samples.csv: a row a target and sample, with what the shadows say of it and each attack's score and decision.
-
-    phi: float (M, N, A), of which the table shows the mean over queries; member: bool (M, N); label: int64 (N,)."""
-    phi = phi.mean(axis=2, dtype=np.float64)
-    known = Statistics.from_shadows(phi[n_targets:], member[n_targets:])
-    tables = []
-    for target in range(n_targets):
-        columns = {"target": target, "sample": np.arange(len(label)), "label": label, "member": member[target]}
-        columns |= {"phi": phi[target]}
-        for side in ("in", "out"):
-            columns[f"mean_{side}"] = getattr(known, f"mean_{side}")[:, 0]
-            columns[f"std_{side}"] = np.sqrt(getattr(known, f"var_{side}")[:, 0])
-        for one in scored:
-            if one.target == target:
-                columns |= {one.attack: one.score, f"{one.attack}_decision": one.score >= one.threshold}
-        tables.append(pd.DataFrame(columns))
-    return pd.concat(tables, ignore_index=True)
-
-
-def terminal_summary(table: pd.DataFrame, models: pd.DataFrame, *, n_targets: int) -> str:
-    """The last lines on the screen, narrow enough for 80 columns. table: attack.csv; models: models.csv."""
-    targets = models[models.role == "target"].test_accuracy.iloc[:n_targets]
-    several = f", mean of {n_targets} targets" if n_targets > 1 else ""
-    heads = ("attack", "accuracy [95 % interval]", "AUC", "TPR at 1 %", "at 0.1 % FPR")
-    rows = [heads]
-    for attack, group in table.groupby("attack", sort=False):
-        scored = group.n_members + group.n_nonmembers
-        accuracy, low, high = pooled_accuracy((group.accuracy * scored).round(), scored)
-        tpr = group["tpr_at_fpr_0.01"].mean(), group["tpr_at_fpr_0.001"].mean()
-        interval = f"{accuracy:.1%} [{low:.1%}, {high:.1%}]"
-        rows.append((attack, interval, f"{group.auc.mean():.3f}", f"{tpr[0]:.2%}", f"{tpr[1]:.2%}"))
+def terminal_table(summary: pd.DataFrame, strongest: str) -> str:
+    """The last lines on the screen, narrow enough for 80 columns. summary: as tables.summary_table() returns it;
+    strongest: the attack that the shadows' own left-out scores call strongest, marked with *."""
+    rows = [("attack", "accuracy [95 % interval]", "AUC", "TPR at 1 %", "0.1 % FPR")]
+    for _, row in summary.iterrows():
+        interval = f"{row.accuracy:.1%} [{row.accuracy_low:.1%}, {row.accuracy_high:.1%}]"
+        rates = f"{row['tpr_at_fpr_0.01']:.2%}", f"{row['tpr_at_fpr_0.001']:.2%}"
+        rows.append((f"{row.attack}{' *' * (row.attack == strongest)}", interval, f"{row.auc:.3f}", *rates))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    n_samples = int(scored.sum())
-    return "\n".join(
-        [
-            f"test accuracy {targets.mean():.1%}{several}; {n_samples:,} guesses an attack, 50 % is guessing",
-            lines[0],
-            rule,
-            *lines[1:],
-        ]
-    )
+    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join([*lines, f"* strongest by the shadows' own left-out scores; {row.guesses:,} guesses an attack"])
 
 
 # --- figures -------------------------------------------------------------------------------------------------------
 
 
 def figures(
-    scored: Sequence[Scored], member: np.ndarray, logs: Mapping[str, pd.DataFrame], *, title: str
+    scored: Sequence[Scored], evidence: Evidence, logs: Mapping[str, pd.DataFrame], strongest: str, *, title: str
 ) -> dict[str, Figure]:
     """File name -> figure. Scores of several targets are drawn as one sample."""
     curves, scores = {}, {}
     for attack in dict.fromkeys(one.attack for one in scored):
         own = [one for one in scored if one.attack == attack]
-        score, truth = np.concatenate([one.score for one in own]), np.concatenate([member[one.target] for one in own])
+        score = np.concatenate([one.score for one in own])
+        truth = np.concatenate([evidence.member[one.target] for one in own])[~np.isnan(score)]
+        score = score[~np.isnan(score)]
         curves[attack] = roc(score, truth)[:2]
         scores[attack] = (score[truth], score[~truth], np.mean([one.threshold for one in own]))
     floor = 1 / max(10, min(len(part) for part in scores[attack][:2]))
@@ -95,6 +55,9 @@ def figures(
     }
     if logs:
         result["training.png"] = training_figure(logs, title=title)
+    if evidence.pictures is not None:
+        best = next(one for one in scored if one.attack == strongest and one.target == 0)
+        result["exposed.png"] = most_exposed_figure(best, evidence, title=title)
     return result
 
 
@@ -120,22 +83,60 @@ def roc_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], *, title: st
 def histogram_figure(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]], *, title: str) -> Figure:
     """Members' and non-members' scores of every attack. scores: attack -> (members, non-members, threshold).
 
-    The tails beyond the outer 0.5 % are gathered at the edges, so that one extreme sample does not flatten the rest."""
+    The tails beyond the outer 1 % are gathered at the edges, so that one extreme sample does not flatten the rest."""
     figure = Figure(figsize=(4.2 * min(len(scores), 3), 2.8 * -(-len(scores) // 3)), dpi=150, layout="constrained")
     panels = figure.subplots(-(-len(scores) // 3), min(len(scores), 3), squeeze=False).ravel()
     for axes, (attack, (members, nonmembers, threshold)) in zip(panels, scores.items(), strict=False):
-        low, high = np.quantile(np.concatenate([members, nonmembers]), [0.005, 0.995])
+        low, high = np.quantile(np.concatenate([members, nonmembers]), [0.01, 0.99])
         bins = np.linspace(low, high if high > low else low + 1, 61)
         for values, name, colour in ((nonmembers, "non-members", COLOURS[0]), (members, "members", COLOURS[1])):
             axes.hist(np.clip(values, low, high), bins, color=colour, alpha=0.55, label=name)
         axes.axvline(threshold, color="black", lw=1, ls="--", label="threshold")
-        axes.set_title(attack, fontsize=9)
+        axes.set_xlim(bins[0], bins[-1])
+        outside = "" if bins[0] <= threshold <= bins[-1] else f" (threshold {threshold:.3g})"
+        axes.set_title(f"{attack}{outside}", fontsize=9)
         axes.tick_params(labelsize=8)
     for axes in panels[len(scores) :]:
         axes.set_axis_off()
     panels[0].set_ylabel("samples")
     panels[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def curve_figure(curve: pd.DataFrame, *, title: str) -> Figure:
+    """AUC and TPR at 1 % FPR against the number of shadows, means over the targets. curve: as in curve.csv."""
+    figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, (column, name) in zip(panels, (("auc", "AUC"), ("tpr_at_fpr_0.01", "TPR at 1 % FPR")), strict=True):
+        for place, (attack, group) in enumerate(curve.groupby("attack", sort=False)):
+            mean = group.groupby("shadows")[column].mean()
+            style = STYLES[place // len(COLOURS) % len(STYLES)]
+            axes.plot(mean.index, mean, "o" + style, ms=3, color=COLOURS[place % len(COLOURS)], label=attack)
+        axes.set(xscale="log", xlabel="shadow models", ylabel=name)
+        axes.set_xticks(sorted(curve.shadows.unique()), labels=map(str, sorted(curve.shadows.unique())), minor=False)
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def most_exposed_figure(scored: Scored, evidence: Evidence, *, title: str) -> Figure:
+    """The members that the attack is surest of, first those with the highest scores."""
+    rows, columns = 4, 8
+    members = np.flatnonzero(evidence.member[scored.target] & ~np.isnan(scored.score))
+    shown = members[np.argsort(-scored.score[members], kind="stable")][: rows * columns]
+    figure = Figure(figsize=(1.3 * columns, 1.6 * rows + 0.3), dpi=150, layout="constrained")
+    panels = figure.subplots(rows, columns).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, sample in zip(panels, shown, strict=False):
+        picture = evidence.pictures[sample].transpose(1, 2, 0).squeeze()
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        caption = f"{evidence.class_names[evidence.label[sample]]}\n#{sample}: {scored.score[sample]:.3g}"
+        axes.set_title(caption, fontsize=7, parse_math=False)
+    figure.suptitle(f"most exposed members of {evidence.names[scored.target]}, {scored.attack}; {title}", fontsize=9)
     return figure
 
 

@@ -148,6 +148,12 @@ class Run:
         return arrays if digest == _arrays_digest(arrays) else None
 
 
+def results_only(result_dir: str, source: Path) -> Run:
+    """A run without models: the results of scores that came from the file `source`."""
+    name = safe_name(source)
+    return Run(Path(name), Path(result_dir) / name)
+
+
 def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: Mapping | None = None) -> Run:
     """The run with this identity. With provenance it is created if need be, without it must exist.
 

@@ -1,0 +1,58 @@
+"""What the attacks work on: who said what of every sample, and who trained on it.
+
+Letters: M models, the first T of them targets and the rest shadows, N target samples, A queries."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lira.attacks import validate_scores
+from lira.errors import InputError
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """phi: float (M, N, A); member: bool (M, N); label: int64 (N,); class_names: (K,); names: (M,), of the models;
+    pictures: uint8 (N, C, H, W), or None where only scores are known."""
+
+    phi: np.ndarray
+    member: np.ndarray
+    n_targets: int
+    label: np.ndarray
+    class_names: tuple[str, ...]
+    names: tuple[str, ...]
+    pictures: np.ndarray | None = None
+
+    @property
+    def shape(self) -> dict:
+        """What every row of attack.csv says of it."""
+        return {"queries": self.phi.shape[2], "shadows": len(self.phi) - self.n_targets}
+
+
+def read_scores(path: Path, *, n_targets: int) -> Evidence:
+    """phi (M, N) or (M, N, A), member (M, N) and perhaps label (N,) from an .npz file; rows 0..T-1 are targets.
+
+    Raises InputError naming the array, row or column that is wrong. No pickles."""
+    if not path.is_file():
+        raise InputError(f"--scores {path}: no such file; give an .npz file that holds phi and member")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("phi", "member", "label") if name in file.files}
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"--scores {path} cannot be read ({str(error).splitlines()[0]}); save plain arrays with numpy.savez"
+        ) from error
+    for name in ("phi", "member"):
+        if name not in arrays:
+            raise InputError(f"--scores {path} holds no array {name!r}; it needs phi and member, a row a model")
+    phi, member = validate_scores(arrays["phi"], arrays["member"], n_targets)
+    label = arrays.get("label", np.zeros(phi.shape[1], dtype=np.int64))
+    if label.shape != phi.shape[1:2] or label.dtype.kind not in "iu" or label.min() < 0:
+        raise InputError(
+            f"--scores {path}: label must be {phi.shape[1]} class numbers from 0, one a sample of phi; "
+            f"got {label.dtype} {label.shape}"
+        )
+    names = [f"target_{i:02d}" for i in range(n_targets)] + [f"shadow_{i:02d}" for i in range(len(phi) - n_targets)]
+    return Evidence(phi, member, n_targets, label, tuple(map(str, range(label.max() + 1))), tuple(names))

@@ -1,0 +1,89 @@
+"""The tables that a run ends in, made from scored attacks: each a DataFrame, as it lies in result/<run>/*.csv.
+
+Letters: M models, T targets, N target samples."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lira.attacks import Scored, Statistics
+from lira.evidence import Evidence
+from lira.metrics import auc, evaluate, pooled_accuracy
+
+
+def attack_table(scored: Sequence[Scored], member: np.ndarray, names: Sequence[str], **columns) -> pd.DataFrame:
+    """attack.csv and its kin: a row an attack and target.
+
+    member: bool (M, N), the truth; names: (M,), what to call each row of it; columns: values that all rows share."""
+    return pd.DataFrame(
+        {"attack": one.attack, "target": names[one.target], **columns}
+        | evaluate(one.score, member[one.target], threshold=one.threshold)
+        for one in scored
+    )
+
+
+def curve_table(points: Sequence[tuple[int, Scored]], member, names: Sequence[str], **columns) -> pd.DataFrame:
+    """curve.csv: attack_table() for several numbers of shadows. points: (number of shadows, scored)."""
+    return pd.concat(
+        [attack_table([one], member, names, **{**columns, "shadows": shadows}) for shadows, one in points],
+        ignore_index=True,
+    )
+
+
+def samples_table(scored: Sequence[Scored], evidence: Evidence) -> pd.DataFrame:
+    """samples.csv: a row a target and sample, with what the shadows say of it and each attack's score and decision.
+
+    phi and the shadows' means and deviations are those of its mean over queries."""
+    phi = evidence.phi.mean(axis=2, dtype=np.float64)  # (M, N)
+    known = Statistics.from_shadows(phi[evidence.n_targets :], evidence.member[evidence.n_targets :])
+    shadows = {
+        f"{name}_{side}": function(getattr(known, f"{source}_{side}")[:, 0])
+        for side in ("in", "out")
+        for name, source, function in (("mean", "mean", np.asarray), ("std", "var", np.sqrt))
+    }
+    tables = []
+    for target in range(evidence.n_targets):
+        columns = {"target": evidence.names[target], "sample": np.arange(phi.shape[1]), "label": evidence.label}
+        columns |= {"member": evidence.member[target], "phi": phi[target]} | shadows
+        for one in scored:
+            if one.target == target:
+                columns |= {one.attack: one.score, f"{one.attack}_decision": one.score >= one.threshold}
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)
+
+
+def classes_table(scored: Sequence[Scored], evidence: Evidence) -> pd.DataFrame:
+    """classes.csv: a row an attack and class, over all targets: how exposed the samples of that class are.
+
+    The AUC compares members with non-members of the class alone, a mean over targets; NaN where it has only one."""
+    rows = []
+    for attack in dict.fromkeys(one.attack for one in scored):
+        own = [one for one in scored if one.attack == attack]
+        for number, name in enumerate(evidence.class_names):
+            samples = np.flatnonzero(evidence.label == number)
+            score = np.stack([one.score[samples] for one in own])  # (T, samples of the class)
+            truth = np.stack([evidence.member[one.target, samples] for one in own])
+            right = (score >= np.array([[one.threshold] for one in own])) == truth
+            known = ~np.isnan(score)
+            accuracy, low, high = pooled_accuracy((right & known).sum(), known.sum())
+            rows.append(
+                {"attack": attack, "class": name, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
+                | {"auc": np.mean([auc(*pair) for pair in zip(score, truth, strict=True)]), "guesses": known.sum()}
+            )
+    return pd.DataFrame(rows)
+
+
+def summary_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A row an attack: means over the targets of attack.csv, and the accuracy of all guesses together.
+
+    Its interval takes the samples and shadows, which the targets share, as given. auc_std: over targets."""
+    rows = []
+    for attack, group in table.groupby("attack", sort=False):
+        guesses = group.n_members + group.n_nonmembers
+        accuracy, low, high = pooled_accuracy((group.accuracy * guesses).round(), guesses)
+        row = {"attack": attack, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
+        row |= {"accuracy_std": group.accuracy.std(), "auc": group.auc.mean(), "auc_std": group.auc.std()}
+        row |= {column: group[column].mean() for column in group.columns if column.startswith("tpr_at_fpr")}
+        rows.append(row | {"targets": len(group), "guesses": int(guesses.sum())})
+    return pd.DataFrame(rows)
