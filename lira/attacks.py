@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import formulas
+from .bayes import fit_lira_bayes
 from .errors import InputError
 from .formulas import Options
 from .metrics import auc, best_threshold
@@ -54,6 +55,7 @@ class Attack:
 _ROWS = (
     Attack("lira", formulas.fit_lira, "Gaussians of members and non-members, per sample"),
     Attack("lira-pooled", formulas.fit_lira_pooled, "the same with one variance a side"),
+    Attack("lira-bayes", fit_lira_bayes, "Gaussians with means and variances shrunk by a learned prior"),
     Attack("lira-offline", formulas.fit_lira_offline, "one-sided test against non-members"),
     Attack("lira-offline-pooled", formulas.fit_lira_offline_pooled, "the same with one variance"),
     Attack("rmia", formulas.fit_rmia, "share of samples beaten by a factor gamma"),
@@ -214,34 +216,30 @@ class _Bench:
         left_out = {name: _LeftOut() for name in self.names}
         for done, group in enumerate(groups):
             nested = statistics.without(self.design.aside(group, aside))
-            scorers = self._fit(nested)
-            for player in group:
-                # Scores that an unpaired target's random opposite would have given are not used either.
-                usable = statistics.kept[player]
-                truth = self.member[self.n_targets + player][usable]
-                for name, score in self._scores(scorers, self.n_targets + player):
-                    left_out[name].add(score[usable], truth)
+            for name, played in self._scores(nested, [self.n_targets + player for player in group]):
+                for player, score in zip(group, played, strict=True):
+                    # Where an unpaired target set the player aside, its score is not used either.
+                    usable = statistics.kept[player]
+                    left_out[name].add(score[usable], self.member[self.n_targets + player][usable])
             if progress:
                 progress(done + 1, len(groups) + 1)
         cuts = {name: gathered.cut() for name, gathered in left_out.items()}
-        scorers = self._fit(statistics)
         result = [
             Scored(name, row, score, *cuts[name])
-            for row in rows
-            for name, score in self._scores(scorers, row)
+            for name, played in self._scores(statistics, rows)
+            for row, score in zip(rows, played, strict=True)
         ]
         if progress:
             progress(len(groups) + 1, len(groups) + 1)
-        return result
+        return sorted(result, key=lambda scored: scored.target)
 
-    def _fit(self, statistics):
-        return {name: ATTACKS[name].fit(statistics, self.options) for name in self.names}
-
-    def _scores(self, scorers, row):
-        phi = np.asarray(self.phi[row], dtype=np.float64)
+    def _scores(self, statistics, rows):
+        """(name, scores (R, N)) of the models `rows` of phi for every attack."""
+        phi = np.asarray(self.phi[list(rows)], dtype=np.float64)
         log_p = log_confidence(phi)
-        for name, scorer in scorers.items():
-            yield name, scorer(phi, log_p).mean(axis=1)
+        for name in self.names:
+            score = ATTACKS[name].fit(statistics, self.options)
+            yield name, score(phi, log_p).mean(axis=-1)
 
 
 class _LeftOut:

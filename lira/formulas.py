@@ -97,7 +97,9 @@ def _pairwise_test(log_average, gamma):
 
     def score(phi, log_p):
         ratio = np.log(confidence_from_log(log_p)) - log_average
-        return np.stack([_dominance(column, np.log(gamma)) for column in ratio.T], axis=-1)
+        columns = np.moveaxis(ratio, -2, -1)  # (R, A, N)
+        shares = [_dominance(column, np.log(gamma)) for column in columns.reshape(-1, columns.shape[-1])]
+        return np.moveaxis(np.reshape(shares, columns.shape), -1, -2)
 
     return score
 
