@@ -1,5 +1,5 @@
-"""The attacks: one table, and the ways to play it: on targets, on each shadow in turn, against the shadow
-count.
+"""The attacks: on targets, on each shadow in turn, against the number of shadows. The face of the rooms
+below it.
 
 Letters: M models of which the first T are targets and S shadows, N target samples, A queries. Higher score
 = more likely a member, everywhere; the scores of several queries are averaged. Whenever a shadow stands in
@@ -7,17 +7,14 @@ as the target, whatever would give its membership away is left out with it (`lir
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 
-from . import formulas
 from .errors import InputError
 from .formulas import Options
-from .metrics import auc, best_threshold
 from .moments import Statistics, log_confidence, scaled_logit
 from .pairing import Design
+from .play import Bench, Scored
+from .table import ATTACKS, DEFAULT_ATTACKS, FEWEST_SHADOWS, Attack
 
 __all__ = [
     "ATTACKS",
@@ -27,59 +24,13 @@ __all__ = [
     "Scored",
     "Statistics",
     "attack_targets",
+    "curve",
     "leave_one_out",
     "log_confidence",
     "scaled_logit",
     "strongest",
     "validate_scores",
 ]
-
-FEWEST_SHADOWS = 4
-# Enough left-out scores for a threshold: more shadows than these (and more scores than these) move it by
-# less than its own noise, and the cost of every attack would grow with them.
-MOST_PLAYERS = 32
-MOST_LEFT_OUT_SCORES = 2_000_000
-
-
-@dataclass(frozen=True)
-class Attack:
-    """A row of the table. fit(statistics, options) gives score(phi, log_p), see `lira.formulas`."""
-
-    name: str
-    fit: Callable | None
-    about: str
-    fewest_shadows: int = FEWEST_SHADOWS
-
-
-_ROWS = (
-    Attack("lira", formulas.fit_lira, "Gaussians of members and non-members, per sample"),
-    Attack("lira-pooled", formulas.fit_lira_pooled, "the same with one variance a side"),
-    Attack("lira-offline", formulas.fit_lira_offline, "one-sided test against non-members"),
-    Attack("lira-offline-pooled", formulas.fit_lira_offline_pooled, "the same with one variance"),
-    Attack("rmia", formulas.fit_rmia, "share of samples beaten by a factor gamma"),
-    Attack("rmia-offline", formulas.fit_rmia_offline, "the same from non-members alone"),
-    Attack("ratio", formulas.fit_ratio, "log confidence less its mean over the shadows"),
-    Attack("ratio-offline", formulas.fit_ratio_offline, "the same from non-members alone"),
-    Attack("loss", formulas.fit_loss, "one threshold on the confidence"),
-)
-ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ROWS}
-DEFAULT_ATTACKS = tuple(ATTACKS)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One attack on one model.
-
-    target: row into phi. score: float64 (N,), higher = member, NaN = this sample cannot be scored.
-    threshold: guess member where score >= threshold; the most accurate cut on the shadows' own left-out
-    scores, NaN where there are none. strength: mean AUC of those left-out scores, the target's truth
-    unused."""
-
-    attack: str
-    target: int
-    score: np.ndarray
-    threshold: float
-    strength: float
 
 
 def validate_scores(phi, member, n_targets):
@@ -148,7 +99,8 @@ def attack_targets(
 
     The threshold is fitted on the left-out scores of at most 32 shadows (fewer, but at least 4, when there
     are more than 62,500 samples), spread evenly. Raises InputError, see `validate_scores`."""
-    bench = _Bench(phi, member, n_targets, attacks, Options(convention, seed=seed, **parameters))
+    phi, member = validate_scores(phi, member, n_targets)
+    bench = Bench(phi, member, n_targets, attacks, Options(convention, seed=seed, **parameters))
     return bench.play(bench.statistics, range(n_targets), progress=progress)
 
 
@@ -161,7 +113,8 @@ def leave_one_out(
     n_targets on). Nested: while shadow j plays the target, thresholds and training come from the other
     shadows, j's pair absent from their statistics too. That is S times the players of `attack_targets`, of
     whom at most 32 are used: exact up to 34 shadows, and beyond that a cost that grows with S."""
-    bench = _Bench(phi, member, n_targets, attacks, Options(convention, seed=seed, **parameters))
+    phi, member = validate_scores(phi, member, n_targets)
+    bench = Bench(phi, member, n_targets, attacks, Options(convention, seed=seed, **parameters))
     groups = bench.groups(bench.statistics)
     result = []
     for done, group in enumerate(groups):
@@ -171,8 +124,48 @@ def leave_one_out(
         result += bench.play(statistics, rows, aside=[*bench.aside, *aside])
         if progress:
             progress(done + 1, len(groups))
-    order = {name: position for position, name in enumerate(bench.names)}
-    return sorted(result, key=lambda scored: (scored.target, order[scored.attack]))
+    return sorted(result, key=lambda scored: scored.target)  # stable: the attacks keep their order
+
+
+def curve(
+    phi,
+    member,
+    *,
+    n_targets,
+    attacks=None,
+    sizes=None,
+    convention="lira",
+    seed=0,
+    progress=None,
+    **parameters,
+):
+    """Attack every target with ever more shadows: list of (number of shadows, Scored).
+
+    sizes: numbers of shadows, by default 4, 8, 16, ... and all. The first shadows in their order, whole
+    pairs of them; the other arguments as for `attack_targets`. Attacks that need more shadows than a size
+    has are left out there."""
+    phi, member = validate_scores(phi, member, n_targets)
+    order = [row for group in Design(member, n_targets, seed=seed).groups() for row in group]
+    sizes = _doubling(len(order)) if sizes is None else sizes
+    result = []
+    for done, size in enumerate(sizes):
+        if not FEWEST_SHADOWS <= size <= len(order):
+            raise InputError(
+                f"a curve needs {FEWEST_SHADOWS} to {len(order)} shadows, not {size}: change the sizes"
+            )
+        shadows = [n_targets + row for row in order[:size]]
+        options = Options(convention, seed=seed, **parameters)
+        bench = Bench(phi, member, n_targets, attacks, options, shadows)
+        result += [(size, scored) for scored in bench.play(bench.statistics, range(n_targets))]
+        if progress:
+            progress(done + 1, len(sizes))
+    return result
+
+
+def _doubling(n_shadows):
+    """4, 8, 16, ... and all."""
+    powers = [4 * 2**step for step in range(n_shadows.bit_length()) if 4 * 2**step < n_shadows]
+    return [*powers, n_shadows]
 
 
 def strongest(scored):
@@ -186,98 +179,3 @@ def strongest(scored):
     means = {name: np.mean(values) for name, values in strengths.items()}
     usable = {name: mean for name, mean in means.items() if not np.isnan(mean)}
     return max(usable or means, key=(usable or means).get)
-
-
-class _Bench:
-    """What one call attacks with: the shadows' statistics, how their members were drawn, the attacks asked
-    for."""
-
-    def __init__(self, phi, member, n_targets, attacks, options):
-        self.phi, member = validate_scores(phi, member, n_targets)
-        self.member, self.n_targets, self.options = member, n_targets, options
-        self.design = Design(member, n_targets, seed=options.seed)
-        self.aside = self.design.aside_for_targets()
-        self.statistics = Statistics.from_shadows(self.phi[n_targets:], member[n_targets:]).without(
-            self.aside
-        )
-        self.names = _chosen(attacks, len(phi) - n_targets)
-
-    def groups(self, statistics):
-        """Groups of shadows that still count in these statistics."""
-        return [group for group in self.design.groups() if all(statistics.kept[row].any() for row in group)]
-
-    def play(self, statistics, rows, *, aside=None, progress=None):
-        """Attack the models `rows` of phi with these statistics; thresholds from the shadows that they
-        hold."""
-        aside = self.aside if aside is None else aside
-        groups = _spread(self.groups(statistics), self.member.shape[1])
-        left_out = {name: _LeftOut() for name in self.names}
-        for done, group in enumerate(groups):
-            nested = statistics.without(self.design.aside(group, aside))
-            scorers = self._fit(nested)
-            for player in group:
-                # Scores that an unpaired target's random opposite would have given are not used either.
-                usable = statistics.kept[player]
-                truth = self.member[self.n_targets + player][usable]
-                for name, score in self._scores(scorers, self.n_targets + player):
-                    left_out[name].add(score[usable], truth)
-            if progress:
-                progress(done + 1, len(groups) + 1)
-        cuts = {name: gathered.cut() for name, gathered in left_out.items()}
-        scorers = self._fit(statistics)
-        result = [
-            Scored(name, row, score, *cuts[name])
-            for row in rows
-            for name, score in self._scores(scorers, row)
-        ]
-        if progress:
-            progress(len(groups) + 1, len(groups) + 1)
-        return result
-
-    def _fit(self, statistics):
-        return {name: ATTACKS[name].fit(statistics, self.options) for name in self.names}
-
-    def _scores(self, scorers, row):
-        phi = np.asarray(self.phi[row], dtype=np.float64)
-        log_p = log_confidence(phi)
-        for name, scorer in scorers.items():
-            yield name, scorer(phi, log_p).mean(axis=1)
-
-
-class _LeftOut:
-    """The left-out scores of the shadows that played the target for one attack."""
-
-    def __init__(self):
-        self.scores, self.truths, self.aucs = [], [], []
-
-    def add(self, score, truth):
-        self.scores.append(score)
-        self.truths.append(truth)
-        self.aucs.append(auc(score, truth))
-
-    def cut(self):
-        """(threshold, strength)."""
-        known = [value for value in self.aucs if not np.isnan(value)]
-        if not known:
-            return np.nan, np.nan
-        threshold = best_threshold(np.concatenate(self.scores), np.concatenate(self.truths))
-        return threshold, float(np.mean(known))
-
-
-def _spread(groups, n_samples):
-    """At most MOST_PLAYERS shadows' worth of groups, evenly spread, fewer where the samples are many."""
-    players = int(np.clip(MOST_LEFT_OUT_SCORES // n_samples, FEWEST_SHADOWS, MOST_PLAYERS))
-    most = max(1, players // max(len(group) for group in groups)) if groups else 0
-    if len(groups) <= most:
-        return groups
-    return [groups[index] for index in np.linspace(0, len(groups) - 1, most).round().astype(int)]
-
-
-def _chosen(attacks, n_shadows):
-    """The names asked for; by default all that the number of shadows allows."""
-    if attacks is None:
-        return [name for name in DEFAULT_ATTACKS if ATTACKS[name].fewest_shadows <= n_shadows]
-    for name in attacks:
-        if name not in ATTACKS:
-            raise InputError(f"unknown attack {name!r}: choose from {', '.join(ATTACKS)}")
-    return [name for name in attacks if ATTACKS[name].fewest_shadows <= n_shadows]

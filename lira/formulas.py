@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_ndtr
 
+from .errors import InputError
 from .moments import confidence_from_log
 
 VARIANCE_FLOOR = 1e-5  # added to every variance of phi, as the design has it
+CONVENTIONS = ("lira", "official")
 LOG_2PI = np.log(2.0 * np.pi)
 
 
@@ -26,6 +28,15 @@ class Options:
     gamma: float = 2.0
     offline_a: float = 0.3
     seed: int = 0
+
+    def __post_init__(self):
+        if self.convention not in CONVENTIONS:
+            raise InputError(f"unknown convention {self.convention!r}: choose from {', '.join(CONVENTIONS)}")
+        if not self.gamma > 0 or not 0 <= self.offline_a <= 1:
+            raise InputError(
+                f"gamma must be above 0 and offline_a from 0 to 1, "
+                f"not {self.gamma} and {self.offline_a}: change them"
+            )
 
 
 def log_normal(phi, mean, variance):
@@ -97,7 +108,9 @@ def _pairwise_test(log_average, gamma):
 
     def score(phi, log_p):
         ratio = np.log(confidence_from_log(log_p)) - log_average
-        return np.stack([_dominance(column, np.log(gamma)) for column in ratio.T], axis=-1)
+        columns = np.moveaxis(ratio, -2, -1)  # (R, A, N)
+        shares = [_dominance(column, np.log(gamma)) for column in columns.reshape(-1, columns.shape[-1])]
+        return np.moveaxis(np.reshape(shares, columns.shape), -1, -2)
 
     return score
 

@@ -113,6 +113,38 @@ def loss(target, phi, member):
     return log_p(target.astype(np.float64)).mean(1)
 
 
+def first(phi, member, query):
+    """Per sample the first c members and c' non-members, (n, c) and (n, c')."""
+    inside = [phi[member[:, n], n, query] for n in range(phi.shape[1])]
+    outside = [phi[~member[:, n], n, query] for n in range(phi.shape[1])]
+    result = []
+    for values in (inside, outside):
+        fewest = min(map(len, values))
+        result.append(np.array([v[:fewest] for v in values]))
+    return result
+
+
+def official(target, phi, member, one):
+    everything = [first(phi, member, a) for a in range(phi.shape[2])]
+    all_in, all_out = (np.stack([x[side] for x in everything]).std() for side in (0, 1))
+    scores = np.zeros(target.shape)
+    for n, a in np.ndindex(scores.shape):
+        inside, outside = (side[n] for side in everything[a])
+        scores[n, a] = one(target[n, a], inside, outside, all_in, all_out)
+    return scores.mean(1)
+
+
+def density(x, values, deviation):
+    return norm.logpdf(x, np.median(values), deviation + 1e-30)
+
+
+OFFICIAL_ORACLES = {
+    "lira": lambda x, i, o, *_: density(x, i, i.std()) - density(x, o, o.std()),
+    "lira-pooled": lambda x, i, o, all_in, _: density(x, i, all_in) - density(x, o, all_in),
+    "lira-offline": lambda x, _, o, *__: -density(x, o, o.std()),
+    "lira-offline-pooled": lambda x, _, o, __, all_out: -density(x, o, all_out),
+}
+
 ORACLES = {
     "lira": lira,
     "lira-pooled": lira_pooled,

@@ -2,12 +2,22 @@
 
 import numpy as np
 import pytest
-from naive_attacks import ORACLES
+from naive_attacks import OFFICIAL_ORACLES, ORACLES, official
 
-from lira import attacks
-from lira.attacks import attack_targets, leave_one_out, strongest, validate_scores
+from lira.attacks import (
+    ATTACKS,
+    Options,
+    Statistics,
+    attack_targets,
+    curve,
+    leave_one_out,
+    strongest,
+    validate_scores,
+)
 from lira.errors import InputError
+from lira.formulas import fit_lira
 from lira.metrics import auc, auc_interval, best_threshold
+from lira.pairing import Design
 
 
 def pairs(generator, n_models, n_samples):
@@ -104,13 +114,16 @@ def test_the_target_membership_changes_nothing():
         assert one.threshold == two.threshold
 
 
-@pytest.mark.parametrize("n_shadows", [4, 8, 20])
+@pytest.mark.parametrize(("n_shadows", "n_samples"), [(4, 1000), (8, 1000), (20, 250), (64, 60)])
 @pytest.mark.parametrize("design", DESIGNS)
-def test_scores_without_information_tell_nothing(design, n_shadows):
-    phi, member = scores(5, n_shadows=n_shadows, n_samples=2000, gap=0.0, design=design)
+def test_scores_without_information_tell_nothing(design, n_shadows, n_samples):
+    """64 shadows with few samples and without learned here; benchmarks/attacks_leak.py does it all."""
+    names = [name for name in ATTACKS if n_shadows < 64 or name not in ("learned", "lira-bayes")]
+    phi, member = scores(5, n_shadows=n_shadows, n_samples=n_samples, gap=0.0, design=design)
     by_attack: dict = {}
-    for scored in leave_one_out(phi, member, n_targets=1):
+    for scored in leave_one_out(phi, member, n_targets=1, attacks=names):
         by_attack.setdefault(scored.attack, []).append(scored)
+    assert ("learned" in by_attack) == (8 <= n_shadows < 64)
     for name, played in by_attack.items():
         score = np.concatenate([scored.score for scored in played])
         truth = np.concatenate([member[scored.target] for scored in played])
@@ -118,18 +131,93 @@ def test_scores_without_information_tell_nothing(design, n_shadows):
         assert low <= 0.5 <= high, f"{name}: {low} to {high}"
 
 
+def test_leaving_the_partner_in_would_leak():
+    """The leak test can fail: with the partner left in, lira scores members by their missing neighbour."""
+    phi, member = scores(5, n_shadows=4, n_samples=1000, gap=0.0)
+    statistics = Statistics.from_shadows(phi[1:], member[1:])
+    score = fit_lira(statistics.without([0]), Options())(phi[1:2], None)[0, :, 0]
+    _, low, high = auc_interval(score, member[1], confidence=0.999)
+    assert not low <= 0.5 <= high
+
+
+@pytest.mark.parametrize("n_queries", [1, 3])
+@pytest.mark.parametrize("design", ["pairs", "halves"])
+@pytest.mark.parametrize("name", OFFICIAL_ORACLES)
+def test_the_official_convention_equals_its_naive_loop(name, n_queries, design):
+    phi, member = scores(20, n_targets=2, n_shadows=12, n_queries=n_queries, design=design)
+    member[2:6] = pairs(np.random.default_rng(0), 4, 50)  # every sample has both sides
+    result = attack_targets(phi, member, n_targets=2, attacks=[name], convention="official")
+    for scored in result:
+        expected = official(phi[scored.target], phi[2:], member[2:], OFFICIAL_ORACLES[name])
+        np.testing.assert_allclose(scored.score, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_official_convention_stays_finite_and_names_an_empty_side():
+    phi, member = scores(21, kind="constant")
+    phi[0, ::2] = 1e4
+    for scored in attack_targets(phi, member, n_targets=1, convention="official"):
+        assert np.isfinite(scored.score).all()
+    member[1:, 3] = True
+    with pytest.raises(InputError, match="sample 3 has 0"):
+        attack_targets(phi, member, n_targets=1, attacks=["lira"], convention="official")
+
+
+def test_the_curve_takes_whole_pairs_in_their_order():
+    phi, member = scores(22, n_targets=2, n_shadows=10)
+    result = curve(phi, member, n_targets=2, attacks=["lira", "learned"])
+    assert [(size, scored.attack) for size, scored in result[:2]] == [(4, "lira"), (4, "lira")]
+    assert sorted({size for size, _ in result}) == [4, 8, 10]
+    assert {size for size, scored in result if scored.attack == "learned"} == {8, 10}
+    for size, scored in result:
+        rows = [scored.target, *range(2, 2 + size)]
+        alone = attack_targets(phi[rows], member[rows], n_targets=1, attacks=[scored.attack])[0]
+        np.testing.assert_allclose(scored.score, alone.score, rtol=1e-9)
+        assert scored.threshold == pytest.approx(alone.threshold, rel=1e-9)
+    with pytest.raises(InputError, match="not 12"):
+        curve(phi, member, n_targets=2, sizes=[12])
+
+
+def test_learned_finds_more_than_the_formulas_it_learns_from():
+    generator = np.random.default_rng(23)
+    _, member = scores(23, n_targets=2, n_shadows=12, n_samples=3000)
+    # Members of low-level samples rise, members of high-level samples fall: no single formula says so after
+    # noise.
+    level = generator.normal(size=(3000, 1))
+    phi = (
+        level + np.where(level > 0, -0.4, 0.8) * member[..., None] + generator.normal(size=(*member.shape, 1))
+    )
+    areas: dict = {}
+    for scored in attack_targets(phi, member, n_targets=2):
+        areas.setdefault(scored.attack, []).append(auc(scored.score, member[scored.target]))
+    mean = {name: np.mean(values) for name, values in areas.items()}
+    assert mean["learned"] > max(
+        value for name, value in mean.items() if name not in ("learned", "lira-bayes")
+    )
+    assert mean["learned"] > mean["lira-bayes"] - 0.005
+
+
+def test_learned_sees_nothing_of_the_target():
+    phi, member = scores(24, n_targets=2, n_shadows=8)
+    alone = attack_targets(
+        phi[[0, *range(2, 10)]], member[[0, *range(2, 10)]], n_targets=1, attacks=["learned"]
+    )[0]
+    beside = attack_targets(phi, member, n_targets=2, attacks=["learned"])[0]
+    # Not to the bit: the trees that both train are the same, the order of the sums is not.
+    np.testing.assert_allclose(alone.score, beside.score, rtol=1e-9)
+
+
 def test_a_random_opposite_keeps_the_counts_silent():
     """Without it the sample's count of members left would be the target's membership."""
     phi, member = scores(6, n_shadows=6, n_samples=300, design="equal")
-    design = attacks.Design(member, 1)
+    design = Design(member, 1)
     for row in range(6):
-        statistics = attacks.Statistics.from_shadows(phi[1:], member[1:]).without(design.aside((row,)))
+        statistics = Statistics.from_shadows(phi[1:], member[1:]).without(design.aside((row,)))
         assert (statistics.n_in == 2).all()
         assert (statistics.n_out == 2).all()
     # Equal over targets and shadows together: the target itself needs the same care.
     everyone = equal_counts(np.random.default_rng(7), 8, 300)
-    design = attacks.Design(everyone, 1)
-    statistics = attacks.Statistics.from_shadows(phi[:7], everyone[1:]).without(design.aside_for_targets())
+    design = Design(everyone, 1)
+    statistics = Statistics.from_shadows(phi[:7], everyone[1:]).without(design.aside_for_targets())
     assert (statistics.count == 3).all()
 
 
@@ -230,3 +318,7 @@ def test_unknown_attacks_are_named():
     phi, member = scores(16)
     with pytest.raises(InputError, match="unknown attack 'liar'"):
         attack_targets(phi, member, n_targets=1, attacks=["liar"])
+    with pytest.raises(InputError, match="unknown convention 'mine'"):
+        attack_targets(phi, member, n_targets=1, convention="mine")
+    with pytest.raises(InputError, match="gamma must be above 0"):
+        attack_targets(phi, member, n_targets=1, gamma=0.0)

@@ -1,0 +1,91 @@
+"""The LiRA rows in the conventions of the authors' published plotting script, for comparison with published
+figures.
+
+Per sample the median instead of the mean, the standard deviation with n in the denominator plus 1e-30, and
+only the first c members and c' non-members in the order of the shadows, c and c' the smallest counts over
+all samples. Pooled means the standard deviation of all scores, not of residuals: online of the member
+scores for both sides. Offline the log density itself, with the sign such that a lower density means member.
+Source: plot.py of "Membership Inference Attacks From First Principles" (Carlini et al. 2022).
+
+The functions are used like those of `lira.formulas`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .errors import InputError
+from .formulas import log_normal
+
+FLOOR = 1e-30  # added to standard deviations, as the script has it
+BLOCK = 8192  # samples sorted at a time
+
+
+def fit_lira(statistics, options):
+    inside, outside = _centre_and_deviation(statistics, 1), _centre_and_deviation(statistics, 0)
+    return lambda phi, log_p: _log_normal(phi, *inside) - _log_normal(phi, *outside)
+
+
+def fit_lira_pooled(statistics, options):
+    middle_in, _ = _centre_and_deviation(statistics, 1)
+    middle_out, _ = _centre_and_deviation(statistics, 0)
+    deviation = _deviation_of_all(statistics, 1)
+    return lambda phi, log_p: _log_normal(phi, middle_in, deviation) - _log_normal(phi, middle_out, deviation)
+
+
+def fit_lira_offline(statistics, options):
+    outside = _centre_and_deviation(statistics, 0)
+    return lambda phi, log_p: -_log_normal(phi, *outside)
+
+
+def fit_lira_offline_pooled(statistics, options):
+    middle, _ = _centre_and_deviation(statistics, 0)
+    deviation = _deviation_of_all(statistics, 0)
+    return lambda phi, log_p: -_log_normal(phi, middle, deviation)
+
+
+OFFICIAL = {
+    "lira": fit_lira,
+    "lira-pooled": fit_lira_pooled,
+    "lira-offline": fit_lira_offline,
+    "lira-offline-pooled": fit_lira_offline_pooled,
+}
+
+
+def _log_normal(phi, mean, deviation):
+    return log_normal(phi, mean, (deviation + FLOOR) ** 2)
+
+
+def _centre_and_deviation(statistics, side):
+    """(median, standard deviation), float64 (N, A), of the first c shadows of a side."""
+    middle = np.empty(statistics.phi.shape[1:])
+    deviation = np.empty_like(middle)
+    for some, values in _first(statistics, side):
+        middle[some], deviation[some] = np.median(values, axis=1), values.std(axis=1)
+    return middle, deviation
+
+
+def _deviation_of_all(statistics, side):
+    """Standard deviation of all scores of a side, over samples, shadows and queries, a float."""
+    total = count = 0.0
+    for _, values in _first(statistics, side):
+        total, count = total + values.sum(), count + values.size
+    squares = sum(((values - total / count) ** 2).sum() for _, values in _first(statistics, side))
+    return np.sqrt(squares / count)
+
+
+def _first(statistics, side):
+    """(slice, float64 (n, c, A)) for blocks of samples: the first c shadows of a side in their order."""
+    counts = statistics.count[side]
+    fewest = int(counts.min())
+    if fewest == 0:
+        raise InputError(
+            f"the official convention takes equally many {('non-members', 'members')[side]} of every sample, "
+            f"but sample {int(counts.argmin())} has 0: use the convention lira"
+        )
+    for start in range(0, len(counts), BLOCK):
+        some = slice(start, start + BLOCK)
+        mask = statistics.kept[:, some] & (statistics.member[:, some] == bool(side))
+        mask &= np.cumsum(mask, axis=0) <= fewest
+        sample, shadow = np.nonzero(mask.T)  # sample by sample, shadows in their order, c each
+        values = statistics.phi[shadow, sample + start].astype(np.float64)
+        yield some, values.reshape(mask.shape[1], fewest, -1)
