@@ -146,4 +146,6 @@ def prepare(config: Config) -> Setup:
         precision=precision, n_train=split.n_train, fingerprint=pictures.fingerprint,
         n_train_is_default=split.n_train == default_n_train(len(pictures.x_train)),
     )  # fmt: skip
-    return Setup(pictures, flip, split, device, precision, config.model.network, identity)
+    setup = Setup(pictures, flip, split, device, precision, config.model.network, identity)
+    setup.build()  # a network that does not fit is refused before anything is written
+    return setup
