@@ -124,10 +124,10 @@ class Setup:
         return build(self.network, num_classes=len(self.pictures.class_names), in_channels=channels, size=tuple(size))
 
     def describe(self) -> str:
-        n_train, n_test = len(self.pictures.x_train), len(self.pictures.x_test)
+        n_train, n_test, n_classes = len(self.pictures.x_train), len(self.pictures.x_test), self.pictures.n_classes
         shape = "x".join(map(str, self.pictures.x_train.shape[1:]))
         return (
-            f"{n_train:,} + {n_test:,} pictures of {shape}, {len(self.pictures.class_names)} classes; a model trains on "
+            f"{n_train:,} + {n_test:,} pictures of {shape}, {n_classes} classes; a model trains on "
             f"{self.split.n_train:,} + {n_test // 2:,}\n{self.network} in {self.precision} on {self.device_name}"
         )
 
