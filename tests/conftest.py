@@ -1,5 +1,7 @@
 """One thread for all tests, and one small finished run that the tests of the two scripts look at."""
 
+import os
+
 import pytest
 import torch
 from scripts import FLAGS, Finished, call, run_folders
@@ -8,6 +10,14 @@ import attack_lira
 import train_model
 
 torch.set_num_threads(1)  # repetition is bit-identical for equal numbers of threads
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk():
+    """Every row of every log is forced to disk: seconds on a busy machine, and no test pulls the plug."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")

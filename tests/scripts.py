@@ -2,14 +2,18 @@
 
 import contextlib
 import io
+import os
 import shlex
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+ROOT = Path(__file__).parent.parent
 FLAGS = shlex.split(
     "--dataset digits --network scripts:mlp --disable-dp --epochs 30 --n-shadows 4 --n-runs 2 --n-train 40 "
     "--lr 0.1 --eval-every 20 --no-augment --precision fp32 --device cpu"
@@ -72,6 +76,13 @@ def wrong_shape(num_classes, in_channels):
 
 
 # --- calling the scripts -------------------------------------------------------------------------------------------
+
+
+def script(name, argv, cwd, **how):
+    """The real script in a process of its own, on one thread."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
+    command = [sys.executable, str(ROOT / name), *map(str, argv)]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, **how)
 
 
 @dataclass(frozen=True)

@@ -4,34 +4,23 @@ import json
 import os
 import resource
 import shlex
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scripts import FLAGS, call, contents, refused, run_folders, stamps
+from scripts import FLAGS, call, contents, refused, run_folders, script, stamps
 
 import train_model
 from lira.split import make_split
 
-ROOT = Path(train_model.__file__).parent
 MODELS = ["target_00", "target_01", "shadow_00", "shadow_01", "shadow_02", "shadow_03"]
 LOG_COLUMNS = [
     "model", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "epsilon", "seconds",
 ]  # fmt: skip
 QUICK = [*FLAGS, "--epochs", "1", "--n-runs", "1"]  # a later flag wins
-
-
-def script(name, argv, cwd, **how):
-    """The real script in a process of its own, on one thread."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
-    command = [sys.executable, str(ROOT / name), *map(str, argv)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, **how)
 
 
 def weights(folder):
