@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from common import prepare
@@ -57,7 +58,7 @@ def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence]:
     model = setup.build().to(setup.device, memory_format=torch.channels_last)
 
     def ask(job: fleet.Job) -> np.ndarray:
-        model.load_state_dict(run.load_weights(*job))
+        _load(model, run.load_weights(*job), run.weights_path(*job), setup.network)
         batch_size = config.run.test_batch_size
         return query_model(model, setup.pool.plain, samples, label, queries=queries, batch_size=batch_size)
 
@@ -73,7 +74,7 @@ def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence]:
     models = run.save_models_table()
     targets = models[models.role == "target"].test_accuracy.iloc[: config.model.n_runs]
     print(setup.describe())
-    print(f"test accuracy {targets.mean():.1%}" + f", mean of {len(targets)} targets" * (len(targets) > 1))
+    print(f"test accuracy {targets.mean():.1%}" + f" over {len(targets)} targets" * (len(targets) > 1))
     return run, evidence
 
 
@@ -86,6 +87,16 @@ def _require_models(jobs: Sequence[fleet.Job], run: Run, argv: Sequence[str]) ->
             f"{run.weights_path(*missing[0])}{others} of {len(jobs)} models missing; make them with: "
             f"python train_model.py {shlex.join(argv)}" + (f" (there are also the runs {near})" if near else "")
         )
+
+
+def _load(model: nn.Module, weights: dict, path: Path, network: str) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:  # the user's factory was edited since
+        raise InputError(
+            f"{path} holds the weights of another network than {network} makes now: restore the factory, "
+            "or give the changed one a name or an --exp-idx of its own"
+        ) from error
 
 
 # --- the attacks ---------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ class Setup:
         n_train, n_test = len(self.pictures.x_train), len(self.pictures.x_test)
         shape = "x".join(map(str, self.pictures.x_train.shape[1:]))
         lines = [
-            f"{n_train:,} + {n_test:,} pictures of {shape}, {len(self.pictures.class_names)} classes; "
+            f"{n_train:,} + {n_test:,} pictures of {shape}, {self.pictures.n_classes} classes; "
             f"a model trains on {self.split.n_train:,} + {n_test // 2:,}",
             f"{self.network} in {self.precision} on {self.device_name}",
         ]
@@ -156,4 +156,6 @@ def prepare(config: Config) -> Setup:
         precision=precision, n_train=split.n_train, fingerprint=pictures.fingerprint,
         n_train_is_default=split.n_train == default_n_train(len(pictures.x_train)),
     )  # fmt: skip
-    return Setup(pictures, flip, split, device, precision, config.model.network, identity)
+    setup = Setup(pictures, flip, split, device, precision, config.model.network, identity)
+    setup.build()  # a network that does not fit is refused before anything is written
+    return setup

@@ -148,9 +148,10 @@ def training_figure(logs: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for colour, part in ((COLOURS[0], "train"), (COLOURS[1], "test")):
             column = f"{part}_{quantity}"
-            shadows = pd.concat([log for name, log in logs.items() if name.startswith("shadow")])
-            band = shadows.dropna(subset=column).groupby("epoch")[column].agg(["min", "max"])
-            axes.fill_between(band.index, band["min"], band["max"], color=colour, alpha=0.25, lw=0)
+            shadows = [log for name, log in logs.items() if name.startswith("shadow")]
+            if shadows:
+                band = pd.concat(shadows).dropna(subset=column).groupby("epoch")[column].agg(["min", "max"])
+                axes.fill_between(band.index, band["min"], band["max"], color=colour, alpha=0.25, lw=0)
             for name, log in logs.items():
                 if name.startswith("target"):
                     drawn = log.dropna(subset=column)

@@ -6,6 +6,7 @@ Every file is written to a temporary name, forced to disk and renamed: a file un
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -74,7 +75,9 @@ class Run:
         """weights: a state_dict; record: plain values about the model, kept in the same file."""
         weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
         content = {"weights": weights, "record": record, "sha256": _digest(weights)}
-        write_atomically(self.weights_path(role, index), lambda file: torch.save(content, file))
+        packed = io.BytesIO()  # torch.save() into a file turns a full disk into a RuntimeError of its own
+        torch.save(content, packed)
+        write_atomically(self.weights_path(role, index), lambda file: file.write(packed.getbuffer()))
 
     def load_weights(self, role: str, index: int) -> dict[str, torch.Tensor]:
         """The state_dict, checked against its checksum. Raises InputError for a damaged file."""
@@ -172,7 +175,7 @@ def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: 
 
 def _check_identity(path: Path, identity: Mapping) -> None:
     try:
-        stored = json.loads(path.read_text())["identity"]
+        stored = dict(json.loads(path.read_text())["identity"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, str(error)) from error
     for field in {**stored, **identity}:

@@ -115,6 +115,8 @@ def train_model(
         test_loss, test_accuracy = None, None
         if epoch % eval_every == 0 or epoch == epochs:
             test_loss, test_accuracy = evaluate(model, pool, test_set, batch_size=test_batch_size, precision=precision)
+            if not math.isfinite(test_loss):  # the last step of all has no training loss that would show it
+                raise ModelError(f"{name}: the test loss is {test_loss} after epoch {epoch}; lower --lr")
         history.append(
             row
             | {"train_loss": loss, "train_accuracy": accuracy, "test_loss": test_loss}

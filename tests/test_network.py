@@ -1,0 +1,103 @@
+"""The registry: shapes, sizes and the user's own factory."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lira.errors import InputError
+from network import NETWORKS, build, check_name
+
+SIZES = [(32, 32), (28, 28), (16, 16), (8, 8), (4, 4), (17, 40), (64, 48)]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(28, 28), (4, 7)])
+def test_every_network_answers_small_pictures_of_any_size(name, channels, size):
+    model = build(name, num_classes=7, in_channels=channels, size=size)
+    assert model.training
+    assert model(torch.zeros(3, channels, *size)).shape == (3, 7)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_convnet_fits_every_size(size):
+    model = build("ConvNet", num_classes=5, in_channels=3, size=size)
+    assert model(torch.randn(2, 3, *size)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "classes", "parameters"),
+    [
+        ((32, 32), 3, 10, (75 + 1) * 64 + (1600 + 1) * 64 + (64 * 25 + 1) * 512 + 513 * 10),
+        ((28, 28), 1, 10, (25 + 1) * 64 + (1600 + 1) * 64 + (64 * 16 + 1) * 512 + 513 * 10),
+        ((16, 16), 1, 2, (25 + 1) * 64 + (1600 + 1) * 64 + (64 * 1 + 1) * 512 + 513 * 2),
+    ],
+)
+def test_convnet_has_the_parameters_of_the_field(size, channels, classes, parameters):
+    model = build("ConvNet", num_classes=classes, in_channels=channels, size=size)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+
+
+def test_convnet_computes_what_its_description_says():
+    model = build("ConvNet", num_classes=10, in_channels=3, size=(32, 32))
+    w = list(model.parameters())
+    x = torch.randn(2, 3, 32, 32)
+    y = F.max_pool2d(F.relu(F.conv2d(x, w[0], w[1])), 2)
+    y = F.max_pool2d(F.relu(F.conv2d(y, w[2], w[3])), 2)
+    assert y.shape == (2, 64, 5, 5)
+    y = F.linear(F.relu(F.linear(y.flatten(1), w[4], w[5])), w[6], w[7])
+    torch.testing.assert_close(model(x), y)
+
+
+def test_a_picture_smaller_than_the_stages_gets_a_black_margin():
+    model = build("ConvNet", num_classes=3, in_channels=1, size=(8, 10))
+    padded = model[0](torch.ones(1, 1, 8, 10))
+    assert padded.shape == (1, 1, 16, 16)
+    assert padded.sum() == 80
+    assert (padded[0, 0, 4:12, 3:13] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["ResNet18", "ConvNet", "scripts:mlp"])
+def test_the_global_generator_decides_the_weights(name):
+    def weights(seed):
+        torch.manual_seed(seed)
+        return torch.cat([p.flatten() for p in build(name, num_classes=3, in_channels=1, size=(8, 8)).parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_lazy_layers_have_their_shapes_when_a_network_is_made():
+    model = build("scripts:lazy", num_classes=3, in_channels=2, size=(8, 6))
+    assert model[1].weight.shape == (3, 2 * 8 * 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ResNet", "must be one of ConvNet, ResNet18, ResNet34, ResNet50, or module:factory"),
+        ("convnet", "got 'convnet'"),
+        ("no_such_module:make", "cannot find factory 'make' in 'no_such_module': ModuleNotFoundError"),
+        ("scripts:nothing", "cannot find factory 'nothing' in 'scripts': AttributeError"),
+        ("scripts:fails", r"fails on pictures of 3x8x8: RuntimeError: first line$"),
+        ("scripts:no_module", "fails on pictures of 3x8x8: AttributeError"),
+        ("scripts:one_logit_too_many", r"logits \(2, 4\), got \(2, 5\)"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(name, words):
+    with pytest.raises(InputError, match=words):
+        build(name, num_classes=4, in_channels=3, size=(8, 8))
+
+
+def test_names_are_checked_without_importing():
+    check_name("ResNet50")
+    check_name("no_such_module:make")
+    with pytest.raises(InputError, match="got 'VGG'"):
+        check_name("VGG")
+
+
+def test_a_factory_in_the_current_folder_is_found(tmp_path, monkeypatch):
+    (tmp_path / "network_of_mine.py").write_text("from scripts import mlp as make\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["/nowhere", *__import__("sys").path])
+    assert build("network_of_mine:make", num_classes=4, in_channels=3, size=(8, 8)) is not None
