@@ -37,16 +37,18 @@ def attack(config: Config, argv: Sequence[str]) -> None:
     if config.attack.scores:
         path = Path(config.attack.scores)
         run, evidence = results_only(config.run.result_dir, path), read_scores(path, n_targets=config.model.n_runs)
+        headline = f"{path}: {evidence.n_targets} targets, {len(evidence.phi) - evidence.n_targets} shadows"
     else:
-        run, evidence = _ask_models(config, argv)
+        run, evidence, headline = _ask_models(config, argv)
     summary, strongest = _run_attacks(config.attack, evidence, run, quiet=config.run.quiet)
+    print(f"{run.results}/: tables, scores, ROC and histograms\n\n{headline}")
     print(report.terminal_table(summary, strongest))
 
 
 # --- the models' answers -------------------------------------------------------------------------------------------
 
 
-def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence]:
+def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence, str]:
     setup = prepare(config)
     run = open_run(config.run.model_dir, config.run.result_dir, setup.identity)
     jobs = fleet.plan(config.model.n_runs, config.model.n_shadows)
@@ -74,8 +76,7 @@ def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence]:
     models = run.save_models_table()
     targets = models[models.role == "target"].test_accuracy.iloc[: config.model.n_runs]
     print(setup.describe())
-    print(f"test accuracy {targets.mean():.1%}" + f" over {len(targets)} targets" * (len(targets) > 1))
-    return run, evidence
+    return run, evidence, f"test accuracy {targets.mean():.1%}" + f" over {len(targets)} targets" * (len(targets) > 1)
 
 
 def _require_models(jobs: Sequence[fleet.Job], run: Run, argv: Sequence[str]) -> None:
@@ -127,7 +128,6 @@ def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: b
         figures["curve.png"] = report.curve_figure(curve, title=title)
     for name, figure in figures.items():
         run.save_figure(name, figure)
-    print(f"\n{run.results}/: tables as CSV, scores, ROC and histograms as PNG\n")
     return tables.summary_table(table), strongest
 
 

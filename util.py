@@ -169,7 +169,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser(description: str) -> argparse.ArgumentParser:
     """The parser that both scripts share, made from the dataclasses above."""
-    parser = _Parser(description=description, allow_abbrev=False)
+    parser = _Parser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     for group_name, group in GROUPS.items():
         section = parser.add_argument_group(group.__doc__)
         if group is DPConfig:
