@@ -93,9 +93,9 @@ def train(values, truth, *, seed):
     splines = _Splines(values)
     logistic = LogisticRegression(C=1.0, solver="newton-cholesky", max_iter=100).fit(splines(values), truth)
     trees = HistGradientBoostingClassifier(
-        max_iter=100,
-        learning_rate=0.08,
-        max_leaf_nodes=15,
+        max_iter=80,
+        learning_rate=0.1,
+        max_leaf_nodes=8,
         min_samples_leaf=200,
         l2_regularization=10.0,
         early_stopping=False,
