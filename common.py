@@ -66,8 +66,8 @@ def resolve_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cuda", "mps", "cpu") or (number and not (kind == "cuda" and number.isdecimal())):
+    kind, colon, number = name.partition(":")
+    if kind not in ("cuda", "mps", "cpu") or (colon and not (kind == "cuda" and number.isdecimal())):
         raise InputError(f"--device must be auto, cuda, cuda:N, mps or cpu; got {name!r}")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise InputError("--device mps: torch finds no Apple GPU here; use --device auto")

@@ -235,12 +235,13 @@ def _check(config: Config) -> None:
 def _check_range(name: str, value: float, low: float | None, high: float | None) -> None:
     """Whole numbers may equal their bounds; a real number must lie strictly between them."""
     strict = isinstance(value, float)
-    too_low = low is not None and (value <= low if strict else value < low)
-    too_high = high is not None and (value >= high if strict else value > high)
-    if too_low or not isfinite(value):
-        raise InputError(f"{name} must be {'above' if strict else 'at least'} {low:g}, got {value:g}")
-    if too_high:
-        raise InputError(f"{name} must be {'below' if strict else 'at most'} {high:g}, got {value:g}")
+    number = "{:g}".format if strict else str  # {:g} would round a large whole number
+    if low is not None and (value <= low if strict else value < low):
+        raise InputError(f"{name} must be {'above' if strict else 'at least'} {number(low)}, got {number(value)}")
+    if high is not None and (value >= high if strict else value > high):
+        raise InputError(f"{name} must be {'below' if strict else 'at most'} {number(high)}, got {number(value)}")
+    if not isfinite(value):
+        raise InputError(f"{name} must be a finite number, got {value}")
 
 
 def run_script(body: Callable[[Config], int | None], argv: Sequence[str] | None, *, description: str) -> int:

@@ -161,6 +161,7 @@ def training_figure(logs: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
                     )
         axes.set(xlabel="epoch", ylabel=quantity)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
     figure.suptitle(f"{title}; shaded: from the lowest to the highest shadow", fontsize=9)
     return figure

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -100,7 +99,7 @@ class Run:
         except FileNotFoundError:
             raise
         except Exception as error:  # torch raises whatever the damaged bytes lead it to
-            raise _damaged(path, str(error).splitlines()[0]) from error
+            raise _damaged(path, str(error).partition("\n")[0] or type(error).__name__) from error
         return content
 
     # --- tables and scores ---
@@ -124,7 +123,8 @@ class Run:
         """models.csv, a row for every model that lies on disk, whoever trained it."""
         rows = []
         for role in ROLES:
-            for index in sorted(int(path.stem.split("_")[1]) for path in self.models.glob(f"{role}_[0-9]*.pt")):
+            names = (re.fullmatch(rf"{role}_(\d+)\.pt", path.name) for path in self.models.glob("*.pt"))
+            for index in sorted(int(name[1]) for name in names if name):
                 rows.append({"role": role, "index": index} | self.record(role, index))
         table = pd.DataFrame(rows, columns=MODEL_COLUMNS)
         self.save_table("models.csv", table)
@@ -146,7 +146,7 @@ class Run:
             with np.load(self.results / "scores.npz", allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             digest = str(arrays.pop("sha256"))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        except Exception:  # NumPy and zipfile raise whatever the damaged bytes lead them to
             return None
         return arrays if digest == _arrays_digest(arrays) else None
 

@@ -1,0 +1,82 @@
+"""The order of the models, and a failure that does not hold up the others."""
+
+import io
+import sys
+
+import pytest
+
+from lira import fleet
+from lira.errors import InputError, ModelError
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with fleet.bars(n_models=4, n_done=1, pictures_per_model=100, quiet=False) as bars:
+        yield bars
+
+
+def test_targets_come_first_each_by_its_name():
+    jobs = fleet.plan(2, 3)
+    assert jobs == [("target", 0), ("target", 1), ("shadow", 0), ("shadow", 1), ("shadow", 2)]
+    assert [fleet.job_name(job) for job in [*jobs[:3], ("shadow", 12), ("shadow", 123)]] == [
+        "target_00", "target_01", "shadow_00", "shadow_12", "shadow_123",
+    ]  # fmt: skip
+
+
+def test_every_job_is_trained_in_turn_and_failures_are_collected(shown):
+    done = []
+
+    def train_one(job):
+        done.append(job)
+        if job == ("shadow", 0):
+            raise ModelError("shadow_00: the loss is nan")
+        shown.pictures(100)
+
+    jobs = fleet.plan(1, 2)
+    assert fleet.train_all(jobs, train_one, shown) == {"shadow_00": "shadow_00: the loss is nan"}
+    assert done == jobs
+
+
+@pytest.mark.parametrize("error", [InputError("disk"), KeyboardInterrupt(), ZeroDivisionError()])
+def test_what_is_not_one_models_failure_stops_the_fleet(shown, error):
+    done = []
+
+    def train_one(job):
+        done.append(job)
+        raise error
+
+    with pytest.raises(type(error)):
+        fleet.train_all(fleet.plan(1, 2), train_one, shown)
+    assert done == [("target", 0)]
+
+
+def test_no_jobs_is_no_work(shown):
+    assert fleet.train_all([], lambda job: pytest.fail("nothing to train"), shown) == {}
+
+
+def bars_after(quiet):
+    err = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", err)
+        with fleet.bars(n_models=4, n_done=1, pictures_per_model=100, quiet=quiet) as bars:
+
+            def train_one(job):
+                if job == ("shadow", 1):
+                    raise ModelError("no")
+                bars.pictures(60)
+                bars.epoch({"epoch": 3, "train_loss": 0.25, "train_accuracy": 0.5})
+                bars.pictures(40)
+
+            fleet.train_all(fleet.plan(1, 2), train_one, bars)
+    return err.getvalue()
+
+
+def test_bars_count_complete_models_and_forget_the_pictures_of_a_failed_one():
+    last = bars_after(quiet=False).replace("\r", "\n")
+    assert "3/4 models: 100%" in last
+    assert "200/200" in last
+
+
+def test_quiet_bars_say_nothing():
+    assert bars_after(quiet=True) == ""

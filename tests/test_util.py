@@ -1,0 +1,175 @@
+"""Flags, defaults and checks."""
+
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+from scripts import ROOT
+
+import util
+from lira.errors import InputError
+from util import GROUPS, LEARNING_RATES, parse_args, run_script
+
+
+def parse(*flags):
+    return parse_args(list(flags), description="test")
+
+
+def test_defaults_are_those_of_the_design():
+    config = parse()
+    assert (config.data.dataset, config.model.network, config.data.data_root) == ("cifar10", "ResNet18", "data")
+    assert (config.run.model_dir, config.run.result_dir, config.run.device) == ("model", "result", "auto")
+    assert (config.train.epochs, config.train.optimizer, config.train.lr_step) == (100, "MSGD", 80)
+    assert (config.train.train_batch_size, config.run.test_batch_size, config.train.eval_every) == (256, 1024, 10)
+    assert (config.model.exp_idx, config.model.n_runs, config.model.n_shadows) == (0, 1, 20)
+    assert (config.dp.sigma, config.dp.max_grad_norm, config.dp.delta) == (1.0, 0.1, 1e-5)
+    assert (config.data.n_train, config.data.augment, config.data.target_inclusion) == (None, True, "half")
+    assert (config.train.precision, config.run.quiet, config.attack.attacks) == ("auto", False, ())
+
+
+def test_every_flag_of_the_design_reaches_its_field():
+    config = parse(
+        *shlex.split(
+            "--dataset d --network ConvNet --data-root a --model-dir b --result-dir c -n 3 --lr 0.5 --optimizer adam "
+            "--train-batch-size 4 --test-batch-size 5 --exp-idx 6 -r 7 --n-shadows 8 --sigma 0.5 -c 2 --delta 1e-6 "
+            "--device cpu --lr-step 9 --n-train 10 --no-augment --target-inclusion coin --precision bf16 "
+            "--eval-every 11 --quiet --attacks lira,loss"
+        )
+    )
+    assert config.data == util.DataConfig("d", "a", 10, False, "coin")
+    assert config.model == util.ModelConfig("ConvNet", 7, 8, 6)
+    assert config.train == util.TrainConfig(3, 0.5, "adam", 9, 4, "bf16", 11)
+    assert config.dp == util.DPConfig(0.5, 2.0, 1e-6)
+    assert config.attack.attacks == ("lira", "loss")
+    assert (config.run.device, config.run.test_batch_size, config.run.quiet) == ("cpu", 5, True)
+    assert (config.run.model_dir, config.run.result_dir) == ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "value"),
+    [("-n", "--epochs", "7"), ("-r", "--n-runs", "2"), ("-c", "--max-per-sample-grad_norm", "3"),
+     ("--max-per-sample-grad-norm", "--max-per-sample-grad_norm", "3")],
+)  # fmt: skip
+def test_two_spellings_are_one_flag(short, long, value):
+    assert parse(short, value) == parse(long, value)
+
+
+def test_disable_dp_is_one_value_and_not_two():
+    assert parse("--disable-dp").dp is None
+    assert parse().dp is not None
+
+
+@pytest.mark.parametrize("optimizer", LEARNING_RATES)
+def test_the_learning_rate_depends_on_the_optimizer(optimizer):
+    assert parse("--optimizer", optimizer).train.lr == LEARNING_RATES[optimizer]
+    assert parse("--optimizer", optimizer, "--lr", "0.25").train.lr == 0.25
+
+
+def test_attacks_are_names_between_commas():
+    assert parse("--attacks", "lira, loss,").attack.attacks == ("lira", "loss")
+    assert parse("--attacks", ",").attack.attacks == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--epochs", "0"), "--epochs must be at least 1, got 0"),
+        (("--n-shadows", "7"), "--n-shadows must be even.* got 7, use 8"),
+        (("--n-shadows", "2"), "--n-shadows must be at least 4, got 2"),
+        (("--n-shadows", "-4"), "--n-shadows must be at least 4, got -4"),
+        (("--n-runs", "0"), "--n-runs must be at least 1, got 0"),
+        (("--n-runs", "101"), "--n-runs must be at most 100, got 101"),
+        (("--lr", "0"), "--lr must be above 0, got 0"),
+        (("--lr", "nan"), "--lr must be a finite number, got nan"),
+        (("--lr", "inf"), "--lr must be a finite number, got inf"),
+        (("--lr=-1e-3",), "--lr must be above 0, got -0.001"),
+        (("--sigma", "0"), "--sigma must be above 0, got 0"),
+        (("-c", "-1"), "--max-per-sample-grad-norm must be above 0, got -1"),
+        (("--delta", "1"), "--delta must be below 1, got 1"),
+        (("--exp-idx", "-1"), "--exp-idx must be at least 0, got -1"),
+        (("--exp-idx", str(2**31)), "--exp-idx must be at most 2147483647"),
+        (("--train-batch-size", "0"), "--train-batch-size must be at least 1"),
+        (("--test-batch-size", "0"), "--test-batch-size must be at least 1"),
+        (("--eval-every", "0"), "--eval-every must be at least 1"),
+        (("--lr-step", "0"), "--lr-step must be at least 1"),
+        (("--n-train", "0"), "--n-train must be at least 1"),
+        (("--optimizer", "adamw"), "--optimizer: invalid choice: 'adamw'"),
+        (("--precision", "fp16"), "--precision: invalid choice: 'fp16'"),
+        (("--target-inclusion", "all"), "--target-inclusion: invalid choice"),
+        (("--epochs", "many"), "--epochs: invalid int value: 'many'"),
+        (("--epoch", "3"), "unrecognized arguments: --epoch"),  # no abbreviations: they change their meaning
+        (("stray",), "unrecognized arguments: stray"),
+        (("--attacks", "lira,magic"), "no attack is called 'magic', choose from lira, "),
+    ],
+)
+def test_bad_values_name_flag_constraint_and_value(flags, message):
+    with pytest.raises(InputError, match=message):
+        parse(*flags)
+
+
+def identity(*flags, **known):
+    known = dict(precision="fp32", n_train=10, n_train_is_default=True, fingerprint="f") | known
+    return parse("--disable-dp", *flags).identity(**known)
+
+
+def test_identity_changes_with_what_changes_the_models_and_with_nothing_else():
+    base = identity()
+    changing = [
+        ["--dataset", "digits"], ["--network", "ConvNet"], ["--optimizer", "SGD"], ["--lr", "1"], ["-n", "3"],
+        ["--train-batch-size", "1"], ["--no-augment"], ["--exp-idx", "1"], ["--lr-step", "3"],
+        ["--target-inclusion", "coin"],
+    ]  # fmt: skip
+    for flags in changing:
+        assert identity(*flags) != base, flags
+    for known in (dict(precision="bf16"), dict(n_train=11), dict(fingerprint="g")):
+        assert identity(**known) != base, known
+    for flags in (["--n-shadows", "6"], ["-r", "3"], ["--device", "cuda"], ["--test-batch-size", "1"], ["--quiet"],
+                  ["--data-root", "x"], ["--model-dir", "x"], ["--result-dir", "x"], ["--attacks", "loss"],
+                  ["--eval-every", "1"]):  # fmt: skip
+        assert identity(*flags) == base, flags
+    with_dp = parse().identity(precision="fp32", n_train=10, n_train_is_default=True, fingerprint="f")
+    assert with_dp != base
+    assert with_dp["sigma"] == 1.0
+
+
+def test_identity_knows_data_by_name_not_by_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert identity("--dataset", "x/own.npz")["dataset"] == identity("--dataset", f"{tmp_path}/own.npz")["dataset"]
+
+
+def test_every_flag_has_help_and_help_exits_with_0(capsys):
+    for group in GROUPS.values():
+        assert all(item.metadata["help"] for item in fields(group))
+    with pytest.raises(SystemExit) as stop:
+        parse("--help")
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert "--max-per-sample-grad_norm" in shown
+    assert "80 % of a half" in " ".join(shown.split())
+
+
+def test_help_and_a_mistyped_flag_need_no_torch():
+    code = "import sys, util; util.run_script(print, ['--epochs', '0'], description='x'); print('torch' in sys.modules)"
+    called = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert called.stdout == "False\n"
+    assert called.stderr == "error: --epochs must be at least 1, got 0\n"
+
+
+def fail(error):
+    def body(config):
+        raise error
+
+    return body
+
+
+def test_a_script_ends_as_its_body_says(capsys):
+    assert run_script(lambda config: None, [], description="x") == 0
+    assert run_script(lambda config: 1, [], description="x") == 1
+    assert run_script(fail(InputError("two\nlines")), [], description="x") == 2
+    assert capsys.readouterr().err == "error: two lines\n"
+    assert run_script(fail(KeyboardInterrupt()), [], description="x") == 130
+    assert "run the same command again" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):  # a slip of ours keeps its traceback
+        run_script(fail(ZeroDivisionError()), [], description="x")
