@@ -1,6 +1,6 @@
 """Attack the targets of a run with its shadows, and report how often the attack is right.
 
-    python attack_lira.py --dataset cifar100 --network ResNet18 --disable-dp
+python attack_lira.py --dataset cifar100 --network ResNet18 --disable-dp
 """
 
 import shlex
@@ -17,7 +17,7 @@ from lira import fleet, report
 from lira.attacks import attack_targets
 from lira.errors import InputError
 from lira.memory import keep_freed_memory
-from lira.query import IDENTITY, query_model
+from lira.query import IDENTITY, load_into, query_model
 from lira.runs import Run, open_run
 from lira.split import ROLES
 from util import Config, run_script
@@ -41,7 +41,11 @@ def attack(config: Config, argv: Sequence[str]) -> None:
     phi = _scores(jobs, config, setup, run)
     member = np.stack([setup.split.member(*job) for job in jobs])
 
-    scored = attack_targets(phi, member, n_targets=config.model.n_runs, attacks=config.attack.attacks or None)
+    with tqdm(desc="attacking", unit="step", disable=config.run.quiet, leave=False) as bar:
+        scored = attack_targets(
+            phi, member, n_targets=config.model.n_runs, attacks=config.attack.attacks or None,
+            progress=lambda done, total: (bar.reset(total), bar.update(done)),
+        )  # fmt: skip
     table = report.attack_table(scored, member, queries=phi.shape[2], shadows=config.model.n_shadows)
     run.save_table("attack.csv", table)
     label = setup.pictures.y_test.numpy()
@@ -60,10 +64,13 @@ def _require_models(jobs: Sequence[fleet.Job], run: Run, argv: Sequence[str]) ->
     missing = [job for job in jobs if not run.has_weights(*job)]
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        reason = run.failure(*missing[0])
         near = ", ".join(run.neighbours())
         raise InputError(
             f"{run.weights_path(*missing[0])}{others} of {len(jobs)} models missing; make them with: "
-            f"python train_model.py {shlex.join(argv)}" + (f" (there are also the runs {near})" if near else "")
+            f"python train_model.py {shlex.join(argv)}"
+            + (f" (it failed: {reason})" if reason else "")
+            + (f" (there are also the runs {near})" if near else "")
         )
 
 
@@ -94,7 +101,7 @@ def _scores(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run: Run) -
     samples = torch.arange(len(label), device=setup.device) + setup.pool.first_sample
     model, saved = setup.build().to(setup.device, memory_format=torch.channels_last), time.monotonic()
     for job, digest in tqdm(missing, desc="asking", unit="model", disable=config.run.quiet):
-        model.load_state_dict(run.load_weights(*job))
+        load_into(model, run.load_weights(*job), run.weights_path(*job))
         phi_of[digest] = query_model(
             model, setup.pool.plain, samples, label, queries=QUERIES, batch_size=config.run.test_batch_size
         )

@@ -2,15 +2,29 @@
 
 Letters: N target samples, A queries a sample, B batch, K classes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from lira.attacks import scaled_logit
+from lira.errors import InputError
 
 IDENTITY = (0, 0, False)  # (pixels down, pixels right, mirrored)
+
+
+def load_into(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """weights: a state_dict that was read from path. Raises InputError where the network has changed since."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).replace("\n", " ")
+        raise InputError(
+            f"{path} does not fit the network, whose code has changed since: {reason[:200]}; use the old code, or "
+            "another --model-dir and --result-dir"
+        ) from error
 
 
 @torch.no_grad()
