@@ -107,10 +107,22 @@ def run(argv, **how):
     return process.result.get() if process.exitcode == 0 else (None, None)
 
 
-if __name__ == "__main__":
+def _as_worker(moment, argv):
+    """One of torchrun's two workers; they begin together, so that the second has a model to die of."""
     import train_model
 
-    first_life = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-    if os.environ["RANK"] == "1" and first_life:
-        Moments(int(sys.argv[1])).install()
-    sys.exit(train_model.main(sys.argv[2:]))
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        train_all = train_model.fleet.train_all
+
+        def begin_together(*args, workers, **kwargs):
+            workers.meet("begin the test")
+            if workers.rank == 1:
+                Moments(moment).install()
+            return train_all(*args, workers=workers, **kwargs)
+
+        train_model.fleet.train_all = begin_together
+    return train_model.main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(_as_worker(int(sys.argv[1]), sys.argv[2:]))

@@ -1,6 +1,8 @@
 """A fleet that is killed goes on where it was, to the same bits."""
 
+import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,15 +13,15 @@ import killing
 import pandas as pd
 import pytest
 import torch
-from lira.disk import digest
 
 import attack_lira
+from lira.disk import digest
 
 ROOT = Path(__file__).parent.parent
-FLAGS = (
+FLAGS = shlex.split(
     "--dataset digits --network tinynet:make --disable-dp --epochs 3 --n-shadows 4 --precision fp32 --device cpu "
     "--checkpoint-every 1 --eval-every 2 --quiet"
-).split()
+)
 
 
 def flags(folder, *more):
@@ -94,10 +96,10 @@ def test_two_workers_one_killed(uninterrupted, tmp_path):
     """The real torchrun; the second worker dies while it writes, torchrun starts both anew."""
     whole, _ = uninterrupted
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "--max-restarts", "3", "tests/killing.py", "17", *flags(tmp_path)]
+    command = [*torchrun, "--max-restarts", "3", "tests/killing.py", "11", *flags(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=_one_thread_each(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "Signal 9" in done.stderr or "exitcode: -9" in done.stderr, done.stderr[-3000:]
+    assert "exitcode: -9" in done.stderr, done.stderr[-3000:]
     assert weights(tmp_path) == weights(whole)
     assert attack_csv(tmp_path) == attack_csv(whole)
     assert done.stdout.count("now: python attack_lira.py") == 1, "only the leader speaks"
@@ -113,7 +115,10 @@ def test_shards_together_are_the_run(uninterrupted, tmp_path):
 def test_ctrl_c(tmp_path):
     """The real script: it stops at once, says how far it got and how to go on."""
     command = [sys.executable, "train_model.py", *flags(tmp_path), "--epochs", "20000"]
-    script = subprocess.Popen(command, cwd=ROOT, env=_one_thread_each(), stderr=subprocess.PIPE, text=True)
+    script = subprocess.Popen(
+        command, cwd=ROOT, env=_one_thread_each(), stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
     for _ in range(6000):
         if list(tmp_path.glob("model/*/*.resume.pt")):
             break
@@ -128,7 +133,5 @@ def test_ctrl_c(tmp_path):
 
 
 def _one_thread_each():
-    import os
-
     path = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
