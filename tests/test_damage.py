@@ -1,6 +1,6 @@
 """Damaged files are noticed and named; nothing that they hold is taken for a result.
 
-`python tests/test_damage.py 1000` damages a thousand files instead of the suite's few hundred."""
+`python tests/test_damage.py 1000` damages a thousand files, or as many as you like."""
 
 import json
 import random
@@ -25,7 +25,7 @@ IDENTITY = {
 ROW = {"model": "shadow_00", "lr": 0.05, "train_loss": 1.25, "train_accuracy": 0.5, "test_loss": None, "epsilon": None}
 HISTORY = [ROW | {"epoch": epoch, "test_accuracy": 0.25 * epoch, "seconds": 0.1 * epoch} for epoch in (1, 2)]
 JOB = ("shadow", 0)
-CASES = 400
+CASES = 1000
 
 
 def make_run(folder):
