@@ -7,9 +7,11 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from common import Setup, prepare
@@ -17,7 +19,7 @@ from lira import fleet, report
 from lira.attacks import attack_targets
 from lira.errors import InputError
 from lira.memory import keep_freed_memory
-from lira.query import IDENTITY, load_into, query_model
+from lira.query import IDENTITY, query_model
 from lira.runs import Run, open_run
 from lira.split import ROLES
 from util import Config, run_script
@@ -101,7 +103,7 @@ def _scores(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run: Run) -
     samples = torch.arange(len(label), device=setup.device) + setup.pool.first_sample
     model, saved = setup.build().to(setup.device, memory_format=torch.channels_last), time.monotonic()
     for job, digest in tqdm(missing, desc="asking", unit="model", disable=config.run.quiet):
-        load_into(model, run.load_weights(*job), run.weights_path(*job))
+        _load(model, run.load_weights(*job), run.weights_path(*job), setup.network)
         phi_of[digest] = query_model(
             model, setup.pool.plain, samples, label, queries=QUERIES, batch_size=config.run.test_batch_size
         )
@@ -110,6 +112,16 @@ def _scores(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run: Run) -
             saved = time.monotonic()
     save()
     return np.stack([phi_of[digest] for digest in weights])
+
+
+def _load(model: nn.Module, weights: dict, path: Path, network: str) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:  # the user's factory was edited since
+        raise InputError(
+            f"{path} holds the weights of another network than {network} makes now: restore the factory, "
+            "or give the changed one a name or an --exp-idx of its own"
+        ) from error
 
 
 if __name__ == "__main__":

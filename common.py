@@ -137,11 +137,11 @@ class Setup:
         }
 
     def describe(self) -> str:
-        n_train, n_test = len(self.pictures.x_train), len(self.pictures.x_test)
+        n_train, n_test, n_classes = len(self.pictures.x_train), len(self.pictures.x_test), self.pictures.n_classes
         shape = "x".join(map(str, self.pictures.x_train.shape[1:]))
         return (
-            f"{n_train:,} + {n_test:,} pictures of {shape}, {len(self.pictures.class_names)} classes; a model trains "
-            f"on {self.split.n_train:,} + {n_test // 2:,}\n{self.network} in {self.precision} on {self.device_name}"
+            f"{n_train:,} + {n_test:,} pictures of {shape}, {n_classes} classes; a model trains on "
+            f"{self.split.n_train:,} + {n_test // 2:,}\n{self.network} in {self.precision} on {self.device_name}"
         )
 
 
@@ -159,4 +159,6 @@ def prepare(config: Config, *, local_rank: int = 0) -> Setup:
         precision=precision, n_train=split.n_train, fingerprint=pictures.fingerprint,
         n_train_is_default=split.n_train == default_n_train(len(pictures.x_train)),
     )  # fmt: skip
-    return Setup(pictures, flip, split, device, precision, config.model.network, identity)
+    setup = Setup(pictures, flip, split, device, precision, config.model.network, identity)
+    setup.build()  # a network that does not fit is refused before anything is written
+    return setup

@@ -81,5 +81,6 @@ def _user_factory(name: str):
         sys.path.insert(0, here)
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--network {name}: cannot find factory {attribute!r} in {module_name!r}: {error}") from error
+    except Exception as error:  # the user's module runs here: a slip in it is the user's to mend
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"--network {name}: cannot find factory {attribute!r} in {module_name!r}: {reason}") from error

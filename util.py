@@ -207,7 +207,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str) -> Config:
         groups["dp"] = None
     attacks = groups["attack"].attacks
     if isinstance(attacks, str):
-        groups["attack"] = replace(groups["attack"], attacks=tuple(a for a in attacks.split(",") if a))
+        groups["attack"] = replace(groups["attack"], attacks=tuple(filter(None, attacks.replace(" ", "").split(","))))
     if groups["train"].lr is None:
         groups["train"] = replace(groups["train"], lr=LEARNING_RATES[groups["train"].optimizer])
     config = Config(**groups)
@@ -228,6 +228,12 @@ def _check(config: Config) -> None:
             f"--n-shadows must be even, because shadows come in complementary pairs: got "
             f"{config.model.n_shadows}, use {config.model.n_shadows + 1}"
         )
+    if config.attack.attacks:
+        from lira.attacks import ATTACKS  # here: it takes a second that a run of all attacks need not wait for
+
+        for name in config.attack.attacks:
+            if name not in ATTACKS:
+                raise InputError(f"--attacks: no attack is called {name!r}, choose from {', '.join(ATTACKS)}")
 
 
 def _check_range(name: str, value: float, low: float | None, high: float | None) -> None:
@@ -246,7 +252,7 @@ def run_script(body: Callable[[Config], int | None], argv: Sequence[str] | None,
     try:
         return body(parse_args(argv, description=description)) or 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         so_far = str(stop) or "what was complete is kept"

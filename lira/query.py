@@ -2,8 +2,7 @@
 
 Letters: N target samples, A queries a sample, B batch, K classes."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,28 +12,29 @@ from lira.attacks import scaled_logit
 from lira.errors import InputError
 
 IDENTITY = (0, 0, False)  # (pixels down, pixels right, mirrored)
+Query = tuple[int, int, bool]
 
 
-def load_into(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """weights: a state_dict that was read from path. Raises InputError where the network has changed since."""
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = str(error).replace("\n", " ")
-        raise InputError(
-            f"{path} does not fit the network, whose code has changed since: {reason[:200]}; use the old code, or "
-            "another --model-dir and --result-dir"
-        ) from error
+def declared_queries(n: int, *, flip: bool, margin: int) -> tuple[Query, ...]:
+    """The first n of a fixed list, the same for every model: the identity, then its mirror image (where flip), then
+    shifts by 1, 2, … `margin` pixels, along the axes first. Raises InputError where the list is shorter."""
+    mirrored = (False, True) if flip else (False,)
+    directions = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+    shifts = [(d * down, d * right) for d in range(1, margin + 1) for down, right in directions]
+    every = [(down, right, mirror) for down, right in [(0, 0), *shifts] for mirror in mirrored]
+    if n > len(every):
+        raise InputError(f"--n-queries must be at most {len(every)} for pictures of this size and kind: got {n}")
+    return tuple(every[:n])
 
 
 @torch.no_grad()
 def query_model(
     model: nn.Module,
-    pictures: Callable[[torch.Tensor, tuple[int, int, bool]], torch.Tensor],
+    pictures: Callable[[torch.Tensor, Query], torch.Tensor],
     index: torch.Tensor,
     label: torch.Tensor,
     *,
-    queries: tuple[tuple[int, int, bool], ...] = (IDENTITY,),
+    queries: tuple[Query, ...] = (IDENTITY,),
     batch_size: int,
 ) -> np.ndarray:
     """phi of every target sample and query, float32 (N, A).

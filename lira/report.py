@@ -51,7 +51,7 @@ def samples_table(
 def terminal_summary(table: pd.DataFrame, models: pd.DataFrame, *, n_targets: int) -> str:
     """The last lines on the screen, narrow enough for 80 columns. table: attack.csv; models: models.csv."""
     targets = models[models.role == "target"].test_accuracy.iloc[:n_targets]
-    several = f", mean of {n_targets} targets" if n_targets > 1 else ""
+    several = f" over {n_targets} targets" if n_targets > 1 else ""
     heads = ("attack", "accuracy [95 % interval]", "AUC", "TPR at 1 %", "at 0.1 % FPR")
     rows = [heads]
     for attack, group in table.groupby("attack", sort=False):
@@ -147,9 +147,10 @@ def training_figure(logs: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for colour, part in ((COLOURS[0], "train"), (COLOURS[1], "test")):
             column = f"{part}_{quantity}"
-            shadows = pd.concat([log for name, log in logs.items() if name.startswith("shadow")])
-            band = shadows.dropna(subset=column).groupby("epoch")[column].agg(["min", "max"])
-            axes.fill_between(band.index, band["min"], band["max"], color=colour, alpha=0.25, lw=0)
+            shadows = [log for name, log in logs.items() if name.startswith("shadow")]
+            if shadows:
+                band = pd.concat(shadows).dropna(subset=column).groupby("epoch")[column].agg(["min", "max"])
+                axes.fill_between(band.index, band["min"], band["max"], color=colour, alpha=0.25, lw=0)
             for name, log in logs.items():
                 if name.startswith("target"):
                     drawn = log.dropna(subset=column)

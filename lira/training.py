@@ -159,14 +159,16 @@ def train_model(
             loss, accuracy = train_epoch(
                 work.model, work.optimizer, pool, batches, precision=precision, progress=progress
             )
+            if not math.isfinite(loss):
+                raise ModelError(f"{name}: the loss is {loss} in epoch {epoch} at learning rate {lr:g}; lower --lr")
             work.schedule.step()
             test_loss, test_accuracy = None, None
             if epoch % eval_every == 0 or epoch == epochs:
                 test_loss, test_accuracy = evaluate(
                     work.model, pool, test_set, batch_size=test_batch_size, precision=precision
                 )
-            if not math.isfinite(loss) or not math.isfinite(test_loss or 0):
-                raise ModelError(f"{name}: the loss is {loss} in epoch {epoch} at learning rate {lr:g}; lower --lr")
+                if not math.isfinite(test_loss):  # the last step of all has no training loss that would show it
+                    raise ModelError(f"{name}: the test loss is {test_loss} after epoch {epoch}; lower --lr")
             row |= {"train_loss": loss, "train_accuracy": accuracy, "test_loss": test_loss}
             row |= {"test_accuracy": test_accuracy, "epsilon": None, "seconds": time.perf_counter() - start}
             history.append(row)

@@ -1,0 +1,36 @@
+"""One thread for all tests, and one small finished run that the tests of the two scripts look at."""
+
+import os
+
+import pytest
+import torch
+from scripts import FLAGS, Finished, call, run_folders
+
+import attack_lira
+import train_model
+
+torch.set_num_threads(1)  # repetition is bit-identical for equal numbers of threads
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk():
+    """Every row of every log is forced to disk: seconds on a busy machine, and no test pulls the plug."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A run of two targets and four shadows, trained and attacked by main(). Look, do not touch: see `own`."""
+    folder = tmp_path_factory.mktemp("finished")
+    argv = [*FLAGS, *run_folders(folder)]
+    trained, attacked = call(train_model.main, argv), call(attack_lira.main, argv)
+    assert (trained.status, attacked.status) == (0, 0), trained.err + attacked.err
+    return Finished(folder, argv, trained, attacked)
+
+
+@pytest.fixture
+def own(finished, tmp_path):
+    """A copy of the finished run that a test may change."""
+    return finished.copy(tmp_path)

@@ -1,0 +1,152 @@
+"""What the tests of the two scripts share: networks that train in a moment, flags, calling main()."""
+
+import contextlib
+import io
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+ROOT = Path(__file__).parent.parent
+FLAGS = shlex.split(
+    "--dataset digits --network scripts:mlp --disable-dp --epochs 30 --n-shadows 4 --n-runs 2 --n-train 40 "
+    "--lr 0.1 --eval-every 20 --no-augment --precision fp32 --device cpu"
+)
+
+
+# --- networks, called scripts:<name> on the command line -----------------------------------------------------------
+
+
+def mlp(num_classes, in_channels):
+    """Learns 340 pictures by heart in a second, and gives them away."""
+    pooled = in_channels * 14 * 14
+    layers = (nn.AdaptiveAvgPool2d(14), nn.Flatten(), nn.Linear(pooled, 32), nn.ReLU(), nn.Linear(32, num_classes))
+    return nn.Sequential(*layers)
+
+
+def normed(num_classes, in_channels):
+    """With batch normalisation, whose answers depend on the neighbours in train mode, and in eval mode must not."""
+    layers = (
+        nn.Conv2d(in_channels, 8, 3, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, num_classes),
+    )  # fmt: skip
+    return nn.Sequential(*layers)
+
+
+def lazy(num_classes, in_channels):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
+
+
+def one_logit_too_many(num_classes, in_channels):
+    return mlp(num_classes + 1, in_channels)
+
+
+def no_module(num_classes, in_channels):
+    return "a string"
+
+
+def fails(num_classes, in_channels):
+    raise RuntimeError("first line\nsecond line")
+
+
+def fails_in_training(num_classes, in_channels):
+    return nn.Sequential(_FailsInTraining(), mlp(num_classes, in_channels))
+
+
+class _FailsInTraining(nn.Module):
+    def forward(self, x):
+        if self.training:
+            raise RuntimeError("first line\nsecond line")
+        return x
+
+
+class _Other(nn.Module):
+    def forward(self, x):
+        return torch.zeros(1, 2, 3)
+
+
+def wrong_shape(num_classes, in_channels):
+    return _Other()
+
+
+# --- calling the scripts -------------------------------------------------------------------------------------------
+
+
+def script(name, argv, cwd, **how):
+    """The real script in a process of its own, on one thread."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
+    command = [sys.executable, str(ROOT / name), *map(str, argv)]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, **how)
+
+
+@dataclass(frozen=True)
+class Called:
+    """What one call of a script gave: its exit status and all that it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+def call(main, argv) -> Called:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        status = main(list(map(str, argv)))
+    return Called(status, out.getvalue(), err.getvalue())
+
+
+def refused(main, argv) -> str:
+    """The one line in which a script refuses its flags, with exit status 2 and without bars."""
+    called = call(main, argv)
+    assert called.status == 2, called.out + called.err
+    assert called.err.startswith("error: ")
+    assert called.err.endswith("\n")
+    assert len(called.err.splitlines()) == 1, called.err
+    return called.err
+
+
+def run_folders(folder) -> list[str]:
+    return ["--model-dir", str(folder / "model"), "--result-dir", str(folder / "result")]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run on disk with what its two scripts said."""
+
+    folder: Path
+    argv: list[str]
+    trained: Called
+    attacked: Called
+
+    @property
+    def models(self) -> Path:
+        return next((self.folder / "model").iterdir())
+
+    @property
+    def results(self) -> Path:
+        return next((self.folder / "result").iterdir())
+
+    def copy(self, folder) -> "Finished":
+        for name in ("model", "result"):
+            shutil.copytree(self.folder / name, folder / name)
+        kept = self.argv[: -len(run_folders(folder))]
+        return Finished(folder, [*kept, *run_folders(folder)], self.trained, self.attacked)
+
+
+def contents(folder, pattern="*") -> dict[str, bytes]:
+    """Relative path -> bytes of every file under a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob(pattern) if path.is_file()}
+
+
+def stamps(folder, pattern="*") -> dict[str, tuple[int, int]]:
+    """Relative path -> (inode, time of change): equal before and after where nobody wrote."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in folder.rglob(pattern)
+        if path.is_file()
+    }

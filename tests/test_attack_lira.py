@@ -1,0 +1,350 @@
+"""attack_lira.py end to end: every file of a run, from oracles where there is one; what is asked again; the screen."""
+
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+import scripts
+import torch
+from scripts import call, contents, refused, run_folders, script, stamps
+
+import attack_lira
+import train_model
+from lira.attacks import attack_targets
+from lira.data import read_digits
+from lira.metrics import auc, auc_interval
+from lira.split import make_split
+
+ATTACKS = ["lira", "lira-pooled", "lira-offline", "lira-offline-pooled", "rmia", "rmia-offline"]
+ATTACKS += ["ratio", "ratio-offline", "loss"]
+FIGURES = ["roc_log.png", "roc_linear.png", "histogram.png", "training.png"]
+TARGETS, SHADOWS, SAMPLES = 2, 4, 600
+JOBS = [("target", 0), ("target", 1), *(("shadow", index) for index in range(4))]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Counts the models that are asked, and draws no figures: they take longer than all else."""
+    calls, real = [], attack_lira.query_model
+
+    def query(*args, **settings):
+        calls.append(1)
+        return real(*args, **settings)
+
+    monkeypatch.setattr(attack_lira, "query_model", query)
+    monkeypatch.setattr(attack_lira.report, "figures", lambda *args, **settings: {})
+    return calls
+
+
+def scores(run):
+    with np.load(run.results / "scores.npz", allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def by_hand(run, job):
+    """phi of one model from its weights, by the definition, in extended precision where the machine has it."""
+    pictures = read_digits()
+    x = (pictures.x_test.float() / 255 - pictures.mean[0]) / pictures.std[0]
+    model = scripts.mlp(10, 1).eval()
+    model.load_state_dict(torch.load(run.models / f"{job[0]}_{job[1]:02d}.pt", weights_only=True)["weights"])
+    with torch.no_grad():
+        logits = model(x).numpy().astype(np.longdouble)
+    rows = []
+    for z, label in zip(logits, pictures.y_test.tolist(), strict=True):
+        others = np.delete(z, label)
+        rows.append(z[label] - others.max() - np.log(np.exp(others - others.max()).sum()))
+    return np.array(rows)
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_file_of_the_design_is_written(finished):
+    logs = {f"train/{role}_{index:02d}.csv" for role, index in JOBS}
+    files = contents(finished.results)
+    assert set(files) == {"attack.csv", "samples.csv", "models.csv", "scores.npz", *FIGURES, *logs}
+    for figure in FIGURES:
+        assert files[figure].startswith(b"\x89PNG\r\n")
+        assert len(files[figure]) > 10_000
+
+
+def test_scores_hold_phi_member_label_and_role_without_pickles(finished):
+    found = scores(finished)
+    assert found["phi"].shape == (TARGETS + SHADOWS, SAMPLES, 1)
+    assert found["phi"].dtype == np.float32
+    assert found["member"].shape == (TARGETS + SHADOWS, SAMPLES)
+    assert found["member"].dtype == bool
+    assert found["role"].tolist() == [0, 0, 1, 1, 1, 1]
+    np.testing.assert_array_equal(found["label"], read_digits().y_test)
+    split = make_split(1197, SAMPLES, n_train=40, exp_idx=0, inclusion="half")
+    for row, job in zip(found["member"], JOBS, strict=True):
+        np.testing.assert_array_equal(row, split.member(*job))
+
+
+def test_phi_is_that_of_the_stored_weights(finished):
+    found = scores(finished)["phi"]
+    for row, job in zip(found, JOBS, strict=True):
+        np.testing.assert_allclose(row[:, 0], by_hand(finished, job).astype(float), rtol=1e-4, atol=1e-4)
+
+
+def test_attack_table_has_the_columns_and_rows_of_the_design(finished):
+    table = pd.read_csv(finished.results / "attack.csv")
+    columns = ["attack", "target", "convention", "queries", "shadows", "threshold", "balanced_accuracy"]
+    for name in ("accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "tpr_at_fpr_0.0001"):
+        columns += [name, f"{name}_low", f"{name}_high"]
+    columns += ["fpr_at_0.01", "fpr_at_0.001", "fpr_at_0.0001", "n_members", "n_nonmembers"]
+    assert set(columns) <= set(table.columns)
+    assert list(zip(table.target, table.attack, strict=True)) == [(t, name) for t in range(TARGETS) for name in ATTACKS]
+    assert set(table.queries) == {1}
+    assert set(table.shadows) == {SHADOWS}
+    assert set(table.n_members) == set(table.n_nonmembers) == {SAMPLES // 2}
+    assert (table.accuracy_low < table.accuracy).all()
+    assert (table.accuracy < table.accuracy_high).all()
+
+
+def test_attack_table_follows_from_the_samples(finished):
+    """Accuracy from the decisions, AUC from all pairs of a member and a non-member."""
+    table, samples = pd.read_csv(finished.results / "attack.csv"), pd.read_csv(finished.results / "samples.csv")
+    for row in table.itertuples():
+        own = samples[samples.target == row.target]
+        score, decision = own[row.attack].to_numpy(), own[f"{row.attack}_decision"].to_numpy()
+        np.testing.assert_array_equal(decision, score >= row.threshold)
+        assert row.accuracy == pytest.approx((decision == own.member).mean(), abs=1e-12)
+        inside, outside = score[own.member][:, None], score[~own.member][None, :]
+        assert row.auc == pytest.approx((inside > outside).mean() + 0.5 * (inside == outside).mean(), abs=1e-12)
+
+
+def test_samples_table_follows_from_the_scores(finished):
+    """Mean and deviation of each side by a loop over samples and shadows; lira from them by its formula."""
+    found, table = scores(finished), pd.read_csv(finished.results / "samples.csv")
+    head = ["target", "sample", "label", "member", "phi", "mean_in", "std_in", "mean_out", "std_out"]
+    assert list(table.columns) == head + [f"{name}{end}" for name in ATTACKS for end in ("", "_decision")]
+    assert len(table) == TARGETS * SAMPLES
+    shadows, truth = found["phi"][TARGETS:, :, 0].astype(float), found["member"][TARGETS:]
+    for place in range(0, TARGETS * SAMPLES, 7):
+        row, (target, sample) = table.iloc[place], divmod(place, SAMPLES)
+        inside, outside = shadows[truth[:, sample], sample], shadows[~truth[:, sample], sample]
+        assert (row.target, row["sample"], row.label) == (target, sample, found["label"][sample])
+        assert row.member == found["member"][target, sample]
+        assert row.phi == pytest.approx(found["phi"][target, sample, 0], rel=1e-6)
+        moments = [inside.mean(), inside.std(ddof=1), outside.mean(), outside.std(ddof=1)]
+        assert row[head[5:]].tolist() == pytest.approx(moments, rel=1e-6, abs=1e-9)
+        log = [
+            -0.5 * np.log(side.var(ddof=1) + 1e-5) - (row.phi - side.mean()) ** 2 / (2 * (side.var(ddof=1) + 1e-5))
+            for side in (inside, outside)
+        ]
+        assert row.lira == pytest.approx(log[0] - log[1], rel=1e-6, abs=1e-6)
+
+
+def test_models_learnt_by_heart_leak_and_shuffled_members_do_not(finished):
+    """The same scores against the truth, and against memberships that are shuffled among the samples."""
+    found, rng = scores(finished), np.random.default_rng(0)
+    phi, member = found["phi"], found["member"]
+    error = np.sqrt((2 * SAMPLES + 1) / (12 * SAMPLES**2))  # standard error of an AUC without signal, both targets
+    for name in ("lira-pooled", "ratio"):
+        scored = attack_targets(phi, member, n_targets=TARGETS, attacks=[name])
+        score = np.concatenate([one.score for one in scored])
+        assert auc_interval(score, member[:TARGETS].ravel())[1] > 0.5, name
+        shuffled = [auc_interval(score, rng.permutation(member[:TARGETS].ravel())) for _ in range(100)]
+        assert abs(np.mean([area for area, _, _ in shuffled]) - 0.5) < 4 * error / np.sqrt(len(shuffled))
+        assert sum(low <= 0.5 <= high for _, low, high in shuffled) >= 86  # 95 are expected
+    everything = member.copy()
+    everything[:TARGETS] = [rng.permutation(row) for row in member[:TARGETS]]
+    for one in attack_targets(phi, everything, n_targets=TARGETS):
+        assert abs(auc(one.score, everything[one.target]) - 0.5) < 4.5 * np.sqrt(2) * error, one.attack
+
+
+# --- again ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_of_both_scripts_gives_the_same_bytes(finished, tmp_path, asked):
+    argv = [*finished.argv, *run_folders(tmp_path), "--quiet"]
+    assert call(train_model.main, argv).status == 0
+    assert call(attack_lira.main, argv).status == 0
+    first, second = (contents(folder) for folder in (finished.results, tmp_path / "result" / finished.results.name))
+    for name in ("attack.csv", "samples.csv"):
+        assert first[name] == second[name]
+    assert len(asked) == TARGETS + SHADOWS
+
+
+def test_scores_that_are_up_to_date_are_not_computed_again(own, asked):
+    before, tables = stamps(own.results, "scores.npz"), contents(own.results, "*.csv")
+    assert call(attack_lira.main, own.argv).status == 0
+    assert asked == []
+    assert stamps(own.results, "scores.npz") == before
+    assert contents(own.results, "*.csv") == tables
+
+
+def test_only_a_model_whose_weights_changed_is_asked_again(own, asked):
+    """shadow_02 becomes another model: the one that an other seed trains."""
+    before = scores(own)
+    target = own.models / "shadow_02.pt"
+    target.unlink()
+    split = train_model.prepare.__globals__["make_split"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(split(4, 4, n_train=1, exp_idx=0, inclusion="half")), "seed", lambda *job: 7)
+        assert call(train_model.main, own.argv).status == 0
+    assert call(attack_lira.main, [*own.argv, "--attacks", "loss"]).status == 0
+    assert len(asked) == 1
+    after = scores(own)
+    changed = [not np.array_equal(a, b) for a, b in zip(before["phi"], after["phi"], strict=True)]
+    assert changed == [False, False, False, False, True, False]
+    np.testing.assert_allclose(after["phi"][4, :, 0], by_hand(own, ("shadow", 2)).astype(float), rtol=1e-4, atol=1e-4)
+
+
+def test_shadows_that_came_later_are_asked_alone(own, asked):
+    argv = [*own.argv, "--n-shadows", "6", "--attacks", "loss"]
+    before = scores(own)["phi"]
+    assert call(train_model.main, argv).status == 0
+    assert call(attack_lira.main, argv).status == 0
+    assert len(asked) == 2
+    np.testing.assert_array_equal(scores(own)["phi"][:6], before)
+    assert set(pd.read_csv(own.results / "attack.csv").shadows) == {6}
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "text", "gone"])
+def test_damaged_scores_are_made_anew(own, asked, damage):
+    path = own.results / "scores.npz"
+    good = path.read_bytes()
+    bad = {
+        "cut": good[: len(good) // 2],
+        "flipped": good[:5000] + bytes([good[5000] ^ 1]) + good[5001:],
+        "emptied": b"",
+        "text": b"no scores here",
+        "gone": None,
+    }[damage]
+    path.unlink() if bad is None else path.write_bytes(bad)
+    called = call(attack_lira.main, [*own.argv, "--attacks", "loss"])
+    assert called.status == 0, called.err
+    assert len(asked) == TARGETS + SHADOWS
+    assert path.read_bytes() == good
+
+
+# --- what is missing or wrong --------------------------------------------------------------------------------------
+
+
+def test_missing_models_are_named_with_the_command_that_makes_them(own, asked):
+    for model in ("shadow_01", "shadow_03"):
+        (own.models / f"{model}.pt").unlink()
+    line = refused(attack_lira.main, own.argv)
+    assert "shadow_01.pt and 1 more of 6 models missing" in line
+    command = f"python train_model.py {shlex.join(own.argv)}"
+    assert command in line
+    assert call(train_model.main, shlex.split(command)[2:]).status == 0
+    assert call(attack_lira.main, [*own.argv, "--attacks", "loss"]).status == 0
+
+
+def test_without_any_run_no_folder_is_made_and_near_runs_are_named(own):
+    near = own.models.name
+    line = refused(attack_lira.main, [*own.argv, "--epochs", "31"])
+    assert "target_00.pt and 5 more of 6 models missing" in line
+    assert near in line
+    assert [path.name for path in own.models.parent.iterdir()] == [near]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--attacks", "oracle"], ["oracle", "lira-offline"]),
+        (["--attacks", "lira,,Loss"], ["Loss", "lira-offline"]),
+        (["--n-shadows", "7"], ["--n-shadows", "even"]),
+        (["--device", "tpu"], ["tpu", "cuda"]),
+        (["--network", "scripts:missing"], ["missing"]),
+        (["--lr-step", "3"], ["lr_step", "80", "3"]),
+    ],
+)
+def test_bad_input_is_one_line(own, asked, flags, words):
+    before = stamps(own.folder)
+    line = refused(attack_lira.main, [*own.argv, *flags])
+    for word in words:
+        assert word in line
+    assert asked == []
+    assert stamps(own.folder) == before
+
+
+def test_damaged_weights_are_named(own, asked):
+    path = own.models / "shadow_01.pt"
+    good = path.read_bytes()
+    for bad in (b"", b"text", good[:-100], good[:-9000] + bytes([good[-9000] ^ 1]) + good[-8999:]):
+        path.write_bytes(bad)
+        (own.results / "scores.npz").unlink(missing_ok=True)
+        line = refused(attack_lira.main, [*own.argv, "--quiet"])
+        assert "shadow_01.pt is damaged" in line
+
+
+def test_a_network_that_changed_since_it_was_trained_is_one_line(own, asked, monkeypatch):
+    """The user edited the factory: the weights on disk are those of another network."""
+    (own.results / "scores.npz").unlink()
+    monkeypatch.setattr(scripts, "mlp", scripts.lazy)
+    line = refused(attack_lira.main, [*own.argv, "--quiet"])
+    assert "target_00.pt" in line
+    assert "scripts:mlp" in line
+
+
+def test_lost_training_logs_do_not_stop_the_attack(own):
+    for log in (own.results / "train").glob("shadow_*.csv"):
+        log.unlink()
+    (own.results / "train" / "target_01.csv").write_text("")
+    assert call(attack_lira.main, [*own.argv, "--attacks", "loss"]).status == 0
+    (own.results / "train" / "target_00.csv").unlink()
+    assert call(attack_lira.main, [*own.argv, "--attacks", "loss"]).status == 0
+
+
+# --- the user's own ------------------------------------------------------------------------------------------------
+
+
+def test_own_pictures_and_network_with_batch_norm_go_end_to_end(tmp_path):
+    from reading import write_pictures
+
+    write_pictures(tmp_path / "own")
+    argv = ["--dataset", tmp_path / "own", "--data-root", tmp_path / "data", "--network", "scripts:normed"]
+    argv += shlex.split(
+        "--disable-dp --epochs 2 --n-shadows 4 --n-train 5 --train-batch-size 7 --target-inclusion coin"
+    )
+    argv += run_folders(tmp_path)
+    assert call(train_model.main, argv).status == 0
+    called = call(attack_lira.main, argv)
+    assert called.status == 0, called.err
+    (results,) = (tmp_path / "result").iterdir()
+    assert len(pd.read_csv(results / "samples.csv")) == 6
+
+
+# --- the screen ----------------------------------------------------------------------------------------------------
+
+
+def test_the_last_lines_are_the_table(finished):
+    table, models = pd.read_csv(finished.results / "attack.csv"), pd.read_csv(finished.results / "models.csv")
+    lines = finished.attacked.out.splitlines()
+    heads = len(lines) - len(ATTACKS) - 3
+    accuracy = models[models.role == "target"].test_accuracy.mean()
+    assert lines[heads].startswith(f"test accuracy {accuracy:.1%} over 2 targets; 1,200 guesses an attack")
+    assert " ".join(lines[heads + 1].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % at 0.1 % FPR"
+    assert set(lines[heads + 2]) == {"-"}
+    for line, name in zip(lines[heads + 3 :], ATTACKS, strict=True):
+        rows, (attack, share, low, high, area, *tpr) = table[table.attack == name], line.split()
+        assert attack == name
+        assert share == f"{rows.accuracy.mean():.1%}"
+        assert float(low.strip("[%,")) < float(share.strip("%")) < float(high.strip("%]"))
+        assert area == f"{rows.auc.mean():.3f}"
+        assert tpr == [f"{rows['tpr_at_fpr_0.01'].mean():.2%}", f"{rows['tpr_at_fpr_0.001'].mean():.2%}"]
+    assert max(map(len, lines[heads:])) <= 80
+
+
+def test_the_real_script_is_quiet_and_ends_in_the_table(own):
+    called = script("attack_lira.py", [*own.argv, "--quiet"], own.folder)
+    assert called.returncode == 0
+    assert called.stderr == ""
+    assert called.stdout.splitlines()[-1].startswith("loss ")
+    assert called.stdout == finished_output(own)
+
+
+def finished_output(own):
+    """What main() said in another folder, with this folder's name."""
+    first = own.attacked.out.splitlines()[1]
+    return own.attacked.out.replace(first.partition("/:")[0], str(own.results), 1)
+
+
+def test_the_bar_counts_the_models_asked(finished):
+    assert "6/6" in finished.attacked.err
+    assert "asking" in finished.attacked.err

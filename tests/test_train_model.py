@@ -1,0 +1,415 @@
+"""train_model.py end to end: what lies on disk afterwards, what is trained again, what is refused, what one reads."""
+
+import json
+import os
+import resource
+import shlex
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scripts import FLAGS, call, contents, refused, run_folders, script, stamps
+
+import train_model
+from lira.split import make_split
+
+MODELS = ["target_00", "target_01", "shadow_00", "shadow_01", "shadow_02", "shadow_03"]
+LOG_COLUMNS = [
+    "model", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "epsilon", "seconds",
+]  # fmt: skip
+QUICK = [*FLAGS, "--epochs", "1", "--n-runs", "1"]  # a later flag wins
+
+
+def weights(folder):
+    return {path.stem: torch.load(path, weights_only=True)["weights"] for path in folder.glob("*.pt")}
+
+
+def assert_same_weights(a, b):
+    assert a.keys() == b.keys()
+    for key in a:
+        assert torch.equal(a[key], b[key]), key
+
+
+# --- on disk -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_lies_on_disk_as_the_design_says(finished):
+    name = "digits_scripts-mlp_MSGD_lr0.1_b256_e30_fp32_noaug_n40_exp0"
+    assert finished.models.name == finished.results.name == name
+    assert set(contents(finished.models)) == {"config.json", *(f"{model}.pt" for model in MODELS)}
+    assert {path.stem for path in (finished.results / "train").glob("*.csv")} == set(MODELS)
+
+
+def test_a_log_has_a_row_an_epoch_and_tests_when_asked(finished):
+    log = pd.read_csv(finished.results / "train" / "shadow_02.csv")
+    assert list(log.columns) == LOG_COLUMNS
+    assert log.epoch.tolist() == list(range(1, 31))
+    assert set(log.model) == {"shadow_02"}
+    assert log.epoch[log.test_accuracy.notna()].tolist() == [20, 30]  # --eval-every 20, and after the last
+    assert (log.lr == 0.1).all()
+    assert log.epsilon.isna().all()
+    assert log.train_loss.iloc[-1] < 0.2 < log.train_loss.iloc[0]
+    assert log.seconds.is_monotonic_increasing
+
+
+def test_models_table_repeats_the_last_row_of_each_log(finished):
+    table = pd.read_csv(finished.results / "models.csv")
+    assert list(table.columns) == [
+        "role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device",
+    ]  # fmt: skip
+    assert [f"{role}_{index:02d}" for role, index in zip(table.role, table["index"], strict=True)] == MODELS
+    for model, row in zip(MODELS, table.itertuples(), strict=True):
+        last = pd.read_csv(finished.results / "train" / f"{model}.csv").iloc[-1]
+        assert row.test_accuracy == pytest.approx(last.test_accuracy, abs=1e-12)
+        assert row.train_accuracy == pytest.approx(last.train_accuracy, abs=1e-12)
+    assert (table.test_accuracy > 0.7).all()
+    assert (table.train_accuracy > 0.95).all()
+
+
+def test_config_holds_identity_and_provenance(finished):
+    config = json.loads((finished.models / "config.json").read_text())
+    identity = config["identity"]
+    expected = {"dataset": "digits", "network": "scripts:mlp", "optimizer": "MSGD", "lr": 0.1, "batch_size": 256}
+    expected |= {"epochs": 30, "precision": "fp32", "augment": False, "n_train": 40, "exp_idx": 0}
+    expected |= {"lr_step": 80, "target_inclusion": "half"}
+    assert expected.items() <= identity.items()
+    assert len(identity["data_fingerprint"]) == 64
+    assert {"command", "started", "device", "threads", "python", "torch"} <= set(config["provenance"])
+
+
+def test_test_accuracy_is_that_on_the_half_a_model_never_draws_from(finished):
+    """By hand: the stored weights on the pictures of the other half, in eval mode."""
+    from scripts import mlp
+
+    from lira.data import read_digits
+
+    pictures = read_digits()
+    x = (pictures.x_train.float() / 255 - pictures.mean[0]) / pictures.std[0]
+    split = make_split(len(x), 600, n_train=40, exp_idx=0, inclusion="half")
+    table = pd.read_csv(finished.results / "models.csv")
+    for role, other in (("target", split.target_half), ("shadow", split.attack_half)):
+        model = mlp(10, 1).eval()
+        model.load_state_dict(weights(finished.models)[f"{role}_01"])
+        with torch.no_grad():
+            right = (model(x[other]).argmax(1) == pictures.y_train[other]).float().mean().item()
+        row = table[(table.role == role) & (table["index"] == 1)]
+        assert row.test_accuracy.item() == pytest.approx(right, abs=1.1 / len(other))
+
+
+# --- again, alone, elsewhere ---------------------------------------------------------------------------------------
+
+
+def test_complete_models_are_not_touched(own):
+    before = stamps(own.models)
+    again = call(train_model.main, own.argv)
+    assert again.status == 0
+    assert "6 of 6 models are complete, training 0" in again.out
+    assert stamps(own.models) == before
+
+
+def test_a_model_trained_alone_equals_the_one_of_the_fleet(own):
+    path = own.models / "shadow_03.pt"
+    before, others = weights(own.models)["shadow_03"], stamps(own.models, "*_0[0-2].pt")
+    path.unlink()
+    again = call(train_model.main, own.argv)
+    assert again.status == 0
+    assert "5 of 6 models are complete, training 1" in again.out
+    assert_same_weights(weights(own.models)["shadow_03"], before)
+    assert stamps(own.models, "*_0[0-2].pt") == others
+
+
+def test_more_shadows_are_added_to_a_run(own):
+    before = stamps(own.models)
+    assert call(train_model.main, [*own.argv, "--n-shadows", "6"]).status == 0
+    after = stamps(own.models)
+    assert before.items() <= after.items()
+    assert set(after) - set(before) == {"shadow_04.pt", "shadow_05.pt"}
+
+
+def test_another_process_and_a_later_run_train_the_same_weights(tmp_path):
+    """Two real processes and main() here, each with a folder of its own."""
+    here = tmp_path / "here"
+    argv = [*QUICK, "--network", "ConvNet", "--quiet"]
+    assert call(train_model.main, [*argv, *run_folders(here)]).status == 0
+    other = script("train_model.py", argv, tmp_path)  # model/ and result/ below the current folder
+    assert other.returncode == 0, other.stderr
+    assert other.stderr == ""
+    first, second = (weights(next((folder / "model").iterdir())) for folder in (here, tmp_path))
+    assert len(first) == 5
+    for name in first:
+        assert_same_weights(first[name], second[name])
+    kernels = {name: model["1.weight"] for name, model in first.items()}
+    assert len({kernel.numpy().tobytes() for kernel in kernels.values()}) == 5  # no two models alike
+
+
+def test_another_exp_idx_is_another_run(tmp_path):
+    for exp_idx in ("0", "1"):
+        argv = [*QUICK, "--n-shadows", "4", "--exp-idx", exp_idx, *run_folders(tmp_path), "--quiet"]
+        assert call(train_model.main, argv).status == 0
+    first, second = (weights(folder) for folder in sorted((tmp_path / "model").iterdir()))
+    assert not torch.equal(first["target_00"]["2.weight"], second["target_00"]["2.weight"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "field", "old", "new"),
+    [
+        (["--lr-step", "7"], "lr_step", "80", "7"),
+        (["--target-inclusion", "coin"], "target_inclusion", "'half'", "'coin'"),
+        (["--lr", "0.10000001"], "lr", "0.1", "0.10000001"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused_with_the_field(own, flags, field, old, new):
+    before = stamps(own.models)
+    line = refused(train_model.main, [*own.argv, *flags])
+    assert f"{field} = {old}" in line
+    assert f"ask for {new}" in line
+    assert "config.json" in line
+    assert stamps(own.models) == before
+
+
+def test_a_damaged_config_is_refused_in_one_line(own):
+    for damage in (b"", b"{", b"[]", b'{"identity": 3}', b"\xff\xfe"):
+        (own.models / "config.json").write_bytes(damage)
+        assert "config.json is damaged" in refused(train_model.main, own.argv)
+
+
+# --- failures ------------------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_ends_that_model_and_not_the_others(tmp_path, monkeypatch):
+    """shadow_01 alone meets a learning rate that no model survives."""
+    real = train_model.train_model
+
+    def train(name, *args, lr, **settings):
+        return real(name, *args, lr=1e30 if name == "shadow_01" else lr, **settings)
+
+    monkeypatch.setattr(train_model, "train_model", train)
+    argv = [*QUICK, "--epochs", "3", *run_folders(tmp_path)]
+    called = call(train_model.main, argv)
+    assert called.status == 1
+    last = called.err.rstrip().splitlines()[-1]
+    assert "1 of 5 models failed: shadow_01" in last
+    assert "failed: shadow_01: the loss is" in called.err
+    assert "Traceback" not in called.err
+    assert "now: python attack_lira.py" not in called.out
+    names = set(weights(next((tmp_path / "model").iterdir())))
+    assert names == {"target_00", "shadow_00", "shadow_02", "shadow_03"}
+
+
+def test_weights_that_blew_up_in_the_last_step_are_a_failure_too(tmp_path):
+    """One batch an epoch, one epoch: its loss is that of the fresh weights, the damage shows only afterwards."""
+    argv = [*QUICK, "--lr", "1e36", "--train-batch-size", "4096", *run_folders(tmp_path), "--quiet"]
+    called = call(train_model.main, argv)
+    assert called.status == 1
+    assert "5 of 5 models failed" in called.err
+    assert not list((tmp_path / "model").rglob("*.pt"))
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
+    """A limit on the size of a file: what write() answers then is what it answers on a full disk."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    called = script("train_model.py", [*QUICK, "--quiet"], tmp_path, preexec_fn=limit)
+    assert called.returncode == 2, called.stderr
+    assert len(called.stderr.splitlines()) == 1, called.stderr
+    assert called.stderr.startswith("error: cannot write model/")
+    assert "target_00.pt" in called.stderr
+    assert [path.name for path in (tmp_path / "model").rglob("*") if path.is_file()] == ["config.json"]
+
+
+@pytest.mark.parametrize("flag", ["--model-dir", "--result-dir"])
+def test_a_folder_that_cannot_be_written_is_one_line(flag, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    argv = [*QUICK, *run_folders(tmp_path), flag, tmp_path / "file" / "x", "--quiet"]
+    line = refused(train_model.main, argv)
+    assert "cannot write" in line
+    assert str(tmp_path / "file") in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_one_line(tmp_path):
+    (tmp_path / "model").mkdir(mode=0o500)
+    assert "Permission denied" in refused(train_model.main, [*QUICK, *run_folders(tmp_path), "--quiet"])
+
+
+# --- bad input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--dataset", "cifar11"], ["cifar11", "digits", ".npz"]),
+        (["--network", "ResNet19"], ["ResNet19", "ResNet18", "module:factory"]),
+        (["--network", "scripts:missing"], ["scripts", "missing"]),
+        (["--network", "no_such_module:make"], ["no_such_module"]),
+        (["--network", ":make"], ["make"]),
+        (["--network", ".scripts:mlp"], [".scripts"]),
+        (["--network", "syntax_error:make"], ["syntax_error", "SyntaxError"]),
+        (["--network", "scripts:FLAGS"], ["scripts:FLAGS"]),
+        (["--network", "scripts:no_module"], ["scripts:no_module"]),
+        (["--network", "scripts:fails"], ["scripts:fails", "first line"]),
+        (["--network", "scripts:one_logit_too_many"], ["(2, 10)", "(2, 11)"]),
+        (["--network", "scripts:wrong_shape"], ["(2, 10)", "(1, 2, 3)"]),
+        (["--n-shadows", "5"], ["--n-shadows", "even", "5"]),
+        (["--n-shadows", "2"], ["--n-shadows", "4", "2"]),
+        (["--n-train", "599"], ["--n-train", "598", "599"]),
+        (["--n-train", "0"], ["--n-train", "0"]),
+        (["--epochs", "0"], ["--epochs", "0"]),
+        (["--epochs", "1.5"], ["--epochs", "1.5"]),
+        (["--lr", "nan"], ["--lr", "nan"]),
+        (["--lr", "inf"], ["--lr", "inf"]),
+        (["--lr", "-0.1"], ["--lr", "-0.1"]),
+        (["--optimizer", "Adam"], ["--optimizer", "adam"]),
+        (["--device", "gpu"], ["--device", "gpu", "cuda"]),
+        (["--attacks", "lira,oracle"], ["oracle", "lira-offline"]),
+        (["--no-such-flag"], ["--no-such-flag"]),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing_behind(flags, words, tmp_path, monkeypatch):
+    (tmp_path / "syntax_error.py").write_text("def make(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    line = refused(train_model.main, [*FLAGS, *flags, *run_folders(tmp_path)])
+    for word in words:
+        assert word in line
+    assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "result").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
+def test_cuda_without_a_gpu_is_refused(device, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    line = refused(train_model.main, [*FLAGS, "--device", device, *run_folders(tmp_path)])
+    assert device in line
+    assert "0 GPUs" in line
+
+
+def test_own_arrays_that_are_wrong_are_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    good = {
+        "x_train": rng.integers(0, 256, (12, 8, 8), dtype=np.uint8), "y_train": np.arange(12) % 3,
+        "x_test": rng.integers(0, 256, (6, 8, 8), dtype=np.uint8), "y_test": np.arange(6) % 3,
+    }  # fmt: skip
+    wrong = {
+        "shape": good | {"x_test": good["x_test"][:, :4]},
+        "range": good | {"y_test": np.array([0, 1, 2, 3, 0, 1])},
+        "pickle": good | {"y_train": np.array([0, "one"] * 6, dtype=object)},
+    }
+    named = {"shape": "x_test", "range": "y_test[3] is 3", "pickle": "y_train"}
+    for name, arrays in wrong.items():
+        path = tmp_path / f"{name}.npz"
+        np.savez(path, allow_pickle=True, **arrays)
+        assert named[name] in refused(train_model.main, [*FLAGS, "--dataset", path, *run_folders(tmp_path)])
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_with_an_empty_class_is_refused(tmp_path):
+    from reading import write_pictures
+
+    write_pictures(tmp_path / "own")
+    for picture in (tmp_path / "own" / "train" / "bee").iterdir():
+        picture.unlink()
+    argv = [*FLAGS, "--dataset", tmp_path / "own", "--data-root", tmp_path / "data", *run_folders(tmp_path)]
+    assert "bee" in refused(train_model.main, argv)
+
+
+def test_without_disable_dp_nothing_is_trained_in_silence(tmp_path):
+    """Goes when training with DP comes."""
+    argv = [flag for flag in FLAGS if flag != "--disable-dp"]
+    line = refused(train_model.main, [*argv, *run_folders(tmp_path)])
+    assert "differential privacy is not there yet" in line
+    assert "--disable-dp" in line
+    assert not (tmp_path / "model").exists()
+
+
+# --- the commands of the design ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "mnist"])
+def test_without_a_network_the_missing_file_and_digits_are_named(dataset, tmp_path, monkeypatch):
+    from reading import ARCHIVES
+
+    def urlopen(*args, **kwargs):
+        raise urllib.error.URLError("[Errno -3] Temporary failure in name resolution")
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.chdir(tmp_path)
+    line = refused(train_model.main, ["--dataset", dataset, "--network", "ResNet18", "--disable-dp"])
+    for file in ARCHIVES[dataset]:
+        assert f"data/{file}" in line
+    assert "digits" in line
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_command_of_the_design_starts_with_resnet18_on_cifar100(tmp_path, monkeypatch):
+    """Six pictures in the official format: their half is tested, all is as with 50,000 but the time it takes."""
+    from reading import write_cifar100
+
+    (tmp_path / "data").mkdir()
+    write_cifar100(tmp_path / "data", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    argv = shlex.split("--dataset cifar100 --network ResNet18 --disable-dp --epochs 1 --n-shadows 4")
+    called = call(train_model.main, argv)
+    assert called.status == 0, called.err
+    assert "100 classes" in called.out
+    assert "cifar100_ResNet18_MSGD_lr0.05_b256_e1_" in called.out
+    first = torch.load(next((tmp_path / "model").rglob("target_00.pt")), weights_only=True)["weights"]
+    assert first["conv1.weight"].shape == (64, 3, 3, 3)
+    assert first["fc.weight"].shape == (100, 512)
+
+
+# --- names from data -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "a b; rm -rf x", "$(touch x)", "a*?[x]", "-rf", ".hidden", "画像", "a_b", "x" * 200, "line\nbreak"]
+)
+def test_strange_names_of_data_stay_inside_the_folders(name, tmp_path):
+    path = tmp_path / "in" / f"{name}.npz"
+    path.parent.mkdir()
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (12, 8, 8), dtype=np.uint8), np.arange(12) % 3
+    np.savez(path, x_train=x, y_train=y, x_test=x[:6, ::-1], y_test=y[:6])
+    spelled = f"{tmp_path}/in/../in/{name}.npz"
+    argv = [*QUICK, "--network", "scripts:lazy", "--n-train", "3", *run_folders(tmp_path), "--quiet"]
+    called = call(train_model.main, [*argv, "--dataset", spelled])
+    assert called.status == 0, called.err
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "model", "result"}
+    (run,) = (tmp_path / "model").iterdir()
+    assert set(run.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-._")
+    assert not run.name.startswith((".", "-"))
+    assert (run / "shadow_03.pt").is_file()
+
+
+# --- the screen ----------------------------------------------------------------------------------------------------
+
+
+def test_the_screen_says_what_is_trained_and_what_comes_next(finished):
+    lines = finished.trained.out.splitlines()
+    assert lines[0] == f"run {finished.models.name}: 0 of 6 models are complete, training 6"
+    assert lines[1] == "1,197 + 600 pictures of 1x28x28, 10 classes; a model trains on 40 + 300"
+    assert lines[2].startswith("scripts:mlp in fp32 on cpu")
+    assert lines[3].startswith("trained 6 models in 0.")
+    assert lines[4].startswith("target: 2 models, test accuracy ")
+    assert lines[5].startswith("shadow: 4 models, test accuracy ")
+    assert lines[6] == "now: python attack_lira.py " + " ".join(finished.argv)
+    assert len(lines) == 7
+
+
+def test_bars_show_the_fleet_and_the_model(finished):
+    shown = finished.trained.err.replace("\r", "\n")
+    assert "6/6 models: 100%" in shown
+    assert "shadow_03: " in shown
+    assert "epoch=30" in shown
+
+
+def test_quiet_shows_no_bars(own):
+    (own.models / "shadow_00.pt").unlink()
+    called = call(train_model.main, [*own.argv, "--quiet"])
+    assert called.status == 0
+    assert called.err == ""
+    assert "training 1" in called.out
