@@ -1,7 +1,9 @@
 """What both scripts share: the table of data sets, what a device can do, and a run's setup made of both."""
 
 import platform
-from collections.abc import Callable
+import shlex
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -60,11 +62,11 @@ def load_dataset(name: str, data_root: str, *, progress: bool = True) -> tuple[P
 # --- devices -------------------------------------------------------------------------------------------------------
 
 
-def resolve_device(name: str) -> torch.device:
-    """A device that is really there. Raises InputError."""
+def resolve_device(name: str, *, local_rank: int = 0) -> torch.device:
+    """A device that is really there. Workers of one machine take its GPUs in turn. Raises InputError."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, colon, number = name.partition(":")
     if kind not in ("cuda", "mps", "cpu") or (colon and not (kind == "cuda" and number.isdecimal())):
@@ -123,6 +125,17 @@ class Setup:
         _, channels, *size = self.pictures.x_train.shape
         return build(self.network, num_classes=len(self.pictures.class_names), in_channels=channels, size=tuple(size))
 
+    def provenance(self, argv: Sequence[str]) -> dict:
+        """Where and how a run was made: recorded, never compared."""
+        return {
+            "command": shlex.join(["python", "train_model.py", *argv]),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "device": self.device_name,
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+        }
+
     def describe(self) -> str:
         """What is trained on what, for the screen; names target samples that a half holds too."""
         n_train, n_test = len(self.pictures.x_train), len(self.pictures.x_test)
@@ -142,10 +155,10 @@ class Setup:
         return "\n".join(lines)
 
 
-def prepare(config: Config) -> Setup:
+def prepare(config: Config, *, local_rank: int = 0) -> Setup:
     """Read the data and resolve what the flags left open. Raises InputError."""
     check_name(config.model.network)
-    device = resolve_device(config.run.device)
+    device = resolve_device(config.run.device, local_rank=local_rank)
     precision = resolve_precision(config.train.precision, device)
     pictures, flip = load_dataset(config.data.dataset, config.data.data_root, progress=not config.run.quiet)
     split = make_split(

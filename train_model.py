@@ -1,22 +1,21 @@
 """Train the target and shadow models of a run that are still missing.
 
 python train_model.py --dataset cifar100 --network ResNet18 --disable-dp
+torchrun --nproc-per-node 4 train_model.py --dataset cifar100 --network ResNet18 --disable-dp
 """
 
-import platform
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 
-import torch
-
 from common import Setup, prepare
-from lira import fleet
-from lira.errors import InputError
+from lira import fleet, forecast
+from lira.checkpoints import Checkpoints
+from lira.errors import InputError, ModelError, say
 from lira.memory import keep_freed_memory
 from lira.runs import Run, open_run
 from lira.training import train_model
+from lira.workers import Workers, join, stopped_by_signal
 from util import Config, run_script
 
 
@@ -30,82 +29,121 @@ def train_fleet(config: Config, argv: Sequence[str]) -> int:
     if config.dp:
         raise InputError("training with differential privacy is not there yet: add --disable-dp to train without it")
     keep_freed_memory()
-    setup = prepare(config)
-    run = open_run(config.run.model_dir, config.run.result_dir, setup.identity, provenance=_provenance(setup, argv))
-    jobs = fleet.plan(config.model.n_runs, config.model.n_shadows)
-    missing = [job for job in jobs if not run.has_weights(*job)]
-    print(f"run {run.name}: {len(jobs) - len(missing)} of {len(jobs)} models are complete, training {len(missing)}")
-    print(setup.describe())
+    workers = join()
+    workers.share_threads()
+    with workers.after(workers.local_rank == 0, f"data of machine {workers.node}"):
+        setup = prepare(config, local_rank=workers.local_rank)
+    jobs = fleet.shard(fleet.plan(config.model.n_runs, config.model.n_shadows), *config.run.shard or (1, 1))
+    if config.run.plan:
+        return _plan(jobs, config, setup, workers)
+    with workers.after(workers.leader, "folders"):
+        run = open_run(config.run.model_dir, config.run.result_dir, setup.identity, provenance=setup.provenance(argv))
+        if workers.leader and not workers.restarts:
+            run.tidy()
+            run.forget_failures(jobs)
+    try:
+        with stopped_by_signal():
+            _train_missing(jobs, config, setup, run, workers)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(fleet.so_far(jobs, run) if workers.leader else "") from None
+    everything = fleet.plan(config.model.n_runs, config.model.n_shadows)
+    return fleet.summary(jobs, everything, run, argv) if workers.leader else 0
 
-    start = time.perf_counter()
-    pictures = config.train.epochs * (setup.split.n_train + setup.split.n_samples // 2)
+
+def _train_missing(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run: Run, workers: Workers) -> None:
+    done, start = run.count(jobs), time.perf_counter()
+    if workers.leader:
+        several = f" with {workers.size} workers" if workers.size > 1 else ""
+        print(f"run {run.name}: {done} of {len(jobs)} models are complete, training {len(jobs) - done}{several}")
+        print(setup.describe(), flush=True)
+    checkpoints = Checkpoints(config.train.checkpoint_every)
     with fleet.bars(
         n_models=len(jobs),
-        n_done=len(jobs) - len(missing),
-        pictures_per_model=pictures,
+        n_done=done,
+        pictures_per_model=config.train.epochs * (setup.split.n_train + setup.split.n_samples // 2),
         quiet=config.run.quiet,
+        workers=workers,
+        count_done=lambda: run.count(jobs),
     ) as shown:
-        failed = fleet.train_all(missing, lambda job: _train_one(job, config, setup, run, shown), shown)
-    seconds = time.perf_counter() - start
-
-    records = run.save_models_table()
-    if len(missing) > len(failed):
-        trained = len(missing) - len(failed)
-        print(
-            f"trained {trained} models in {seconds / 60:.1f} min, {trained * pictures / seconds:,.0f} pictures a second"
+        fleet.train_all(
+            jobs,
+            lambda job: _train_one(job, config, setup, run, shown, checkpoints),
+            shown,
+            workers=workers,
+            settled=lambda job: run.is_complete(*job) or run.failure(*job) is not None,
         )
-    for role, rows in records.groupby("role", sort=False):
-        print(f"{role}: {len(rows)} models, test accuracy {rows.test_accuracy.mean():.1%} on average")
-    for reason in failed.values():
-        print(f"failed: {reason}", file=sys.stderr)
-    if failed:
-        print(f"{len(failed)} of {len(jobs)} models failed: {', '.join(failed)}", file=sys.stderr)
-        return 1
-    print(f"now: python attack_lira.py {shlex.join(argv)}")
-    return 0
+    pictures, seconds = workers.add("pictures", 0), time.perf_counter() - start
+    if workers.leader and pictures:
+        trained, rate = run.count(jobs) - done, pictures / seconds
+        print(f"trained {trained} models in {seconds / 60:.1f} min, {rate:,.0f} pictures a second")
 
 
-def _train_one(job: fleet.Job, config: Config, setup: Setup, run: Run, shown: fleet.Bars) -> None:
-    name = fleet.job_name(job)
-    role, index = job
+def _train_one(job: fleet.Job, config: Config, setup: Setup, run: Run, shown: fleet.Bars, checkpoints: Checkpoints):
+    name, epochs = fleet.job_name(job), config.train.epochs
+    resume = run.load_resume(*job)
+    if resume:
+        say(f"{name} goes on after epoch {len(resume['history'])} of {epochs}")
+        shown.resume_model(len(resume["history"]) / epochs)
+    checkpoints.start_model()
 
     def on_epoch(history: list[dict]) -> None:
         shown.epoch(history[-1])
         run.save_log(name, history)
 
-    model, history = train_model(
-        name,
-        setup.build,
-        setup.pool,
-        setup.split.training_set(role, index, setup.pool.first_sample),
-        setup.split.test_set(role),
-        seed=setup.split.seed(role, index),
-        epochs=config.train.epochs,
-        lr=config.train.lr,
-        lr_step=config.train.lr_step,
-        optimizer=config.train.optimizer,
-        batch_size=config.train.train_batch_size,
-        augment=config.data.augment,
-        precision=setup.precision,
-        eval_every=config.train.eval_every,
-        test_batch_size=config.run.test_batch_size,
-        on_epoch=on_epoch,
-        progress=shown.pictures,
-    )
-    last = history[-1]
-    record = {key: last[key] for key in ("test_accuracy", "train_accuracy", "epsilon", "seconds")}
-    run.save_weights(role, index, model.state_dict(), record | {"device": setup.device_name})
+    def on_state(epoch: int, state) -> None:
+        if checkpoints.due(epoch):
+            checkpoints.save(lambda: run.save_resume(*job, state()))
+
+    try:
+        model, history = train_model(
+            name,
+            setup.build,
+            setup.pool,
+            setup.split.training_set(*job, setup.pool.first_sample),
+            setup.split.test_set(job[0]),
+            seed=setup.split.seed(*job),
+            epochs=epochs,
+            lr=config.train.lr,
+            lr_step=config.train.lr_step,
+            eval_every=config.train.eval_every,
+            on_epoch=on_epoch,
+            progress=shown.pictures,
+            resume=resume,
+            on_state=on_state,
+            **_settings(config, setup),
+        )
+    except ModelError as error:
+        run.save_failure(*job, str(error))
+        raise
+    record = {key: history[-1][key] for key in ("test_accuracy", "train_accuracy", "epsilon", "seconds")}
+    run.save_weights(*job, model.state_dict(), record | {"device": setup.device_name, "history": history})
 
 
-def _provenance(setup: Setup, argv: Sequence[str]) -> dict:
+def _settings(config: Config, setup: Setup) -> dict:
+    """What training and its forecast share."""
     return {
-        "command": shlex.join(["python", "train_model.py", *argv]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "device": setup.device_name,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
+        "optimizer": config.train.optimizer,
+        "batch_size": config.train.train_batch_size,
+        "test_batch_size": config.run.test_batch_size,
+        "augment": config.data.augment,
+        "precision": setup.precision,
     }
+
+
+def _plan(jobs: Sequence[fleet.Job], config: Config, setup: Setup, workers: Workers) -> int:
+    """Print what is there, what is missing and what that will cost; train nothing, write nothing."""
+    run = open_run(config.run.model_dir, config.run.result_dir, setup.identity)
+    sets = setup.split.training_set("target", 0, setup.pool.first_sample), setup.split.test_set("target")
+    cost = forecast.measure(workers, setup.build, setup.pool, *sets, **_settings(config, setup))
+    if not workers.leader:
+        return 0
+    missing = [job for job in jobs if not run.has_weights(*job)]
+    epochs = [config.train.epochs - run.epochs_kept(*job) for job in missing]
+    seconds = [cost.seconds(*map(len, sets), epochs=n, evaluations=-(-n // config.train.eval_every)) for n in epochs]
+    print(f"run {run.name}\n{setup.describe()}")
+    print(f"complete: {fleet.spell([job for job in jobs if job not in missing])}\nmissing: {fleet.spell(missing)}")
+    print(forecast.describe(cost, seconds, workers, folder=run.models, device=setup.device))
+    return 0
 
 
 if __name__ == "__main__":

@@ -26,6 +26,13 @@ def flag(default, *names, help, choices=None, type=None, low=None, high=None, me
     )
 
 
+def _shard(text: str) -> tuple[int, int]:
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, like 1/4: got {text!r}")
+    return int(part), int(parts)
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """data"""
@@ -72,6 +79,10 @@ class TrainConfig:
         "auto", choices=("auto", "fp32", "bf16"), help="bf16 autocast where the hardware has it, or fp32"
     )
     eval_every: int = flag(10, low=1, help="epochs between two test accuracies in the log")
+    checkpoint_every: int | None = flag(
+        None, type=int, low=1, help="epochs between two checkpoints of an unfinished model (default: as often as"
+        " keeps their cost below 2 %% of the training time)"
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,10 @@ class RunConfig:
     test_batch_size: int = flag(1024, low=1, help="pictures at once when a model is only asked")
     model_dir: str = flag("model", help="where weights are kept", metavar="DIR")
     result_dir: str = flag("result", help="where logs, scores and pictures go", metavar="DIR")
+    shard: tuple[int, int] | None = flag(
+        None, type=_shard, metavar="I/N", help="train part I of N only, I from 1 to N: a part for each job of an array"
+    )  # fmt: skip
+    plan: bool = flag(False, help="train nothing: list what is missing, and time what it will cost")
     quiet: bool = flag(False, help="no progress bars")
 
 
@@ -251,6 +266,7 @@ def run_script(body: Callable[[Config], int | None], argv: Sequence[str] | None,
     except InputError as error:
         print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nstopped; what was complete is kept, run the same command again to go on", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        so_far = str(stop) or "what was complete is kept"
+        print(f"\nstopped: {so_far}; run the same command again to go on", file=sys.stderr)
         return 130

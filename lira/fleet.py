@@ -1,12 +1,19 @@
 """Which model is trained when, and the bars that show it."""
 
+import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
 from lira.errors import ModelError
+from lira.runs import Run
+from lira.split import ROLES
+from lira.workers import Workers
+
+TELL_EVERY = 1.0  # seconds between two looks at what the other workers and the disk say
 
 Job = tuple[str, int]  # (role, index)
 
@@ -20,14 +27,45 @@ def job_name(job: Job) -> str:
     return f"{job[0]}_{job[1]:02d}"
 
 
-class Bars:
-    """One bar for the fleet (models done, pictures a second, time left) and one for the model at work."""
+def shard(jobs: Sequence[Job], part: int, parts: int) -> list[Job]:
+    """Part 1, 2, … of `parts`: every parts-th model, so that each part has its share of the targets."""
+    return list(jobs[part - 1 :: parts])
 
-    def __init__(self, *, n_models: int, n_done: int, pictures_per_model: int, quiet: bool):
-        missing = n_models - n_done
+
+def spell(jobs: Sequence[Job]) -> str:
+    """target_00, shadow_03 to shadow_19: runs of numbers as their ends."""
+    spans: list[list[Job]] = []
+    for job in sorted(jobs, key=lambda job: (ROLES.index(job[0]), job[1])):
+        if spans and (spans[-1][-1][0], spans[-1][-1][1] + 1) == job:
+            spans[-1].append(job)
+        else:
+            spans.append([job])
+    return ", ".join(" to ".join(dict.fromkeys(map(job_name, (span[0], span[-1])))) for span in spans) or "none"
+
+
+class Bars:
+    """One bar for the fleet (models done, pictures a second, time left) and one for the leader's model.
+
+    Pictures are counted over all workers; models by count_done(), which counts what is complete on disk, whoever made
+    it. Only the leader draws."""
+
+    def __init__(
+        self,
+        *,
+        n_models: int,
+        n_done: int,
+        pictures_per_model: int,
+        quiet: bool,
+        workers: Workers | None = None,
+        count_done: Callable[[], int] | None = None,
+    ):
+        self._workers, self._count_done = workers or Workers(), count_done
         self._n_models, self._n_done, self._per_model = n_models, n_done, pictures_per_model
+        self._news, self._told = dict.fromkeys(("pictures", "under way", "failed"), 0), time.monotonic()
+        self._of_model = 0  # pictures that the model at work has behind it
+        quiet = quiet or not self._workers.leader
         common = dict(unit=" pictures", unit_scale=True, disable=quiet, file=sys.stderr, dynamic_ncols=True)
-        self._fleet = tqdm(total=missing * pictures_per_model, position=0, smoothing=0.02, **common)
+        self._fleet = tqdm(total=(n_models - n_done) * pictures_per_model, position=0, smoothing=0.02, **common)
         self._model = tqdm(total=pictures_per_model, position=1, leave=False, **common)
         self._name_fleet()
 
@@ -35,13 +73,38 @@ class Bars:
         self._fleet.set_description(f"{self._n_done}/{self._n_models} models", refresh=False)
 
     def start_model(self, name: str) -> None:
+        self._of_model = 0
         self._model.reset(self._per_model)
         self._model.set_postfix(refresh=False)
         self._model.set_description(name)
 
+    def resume_model(self, part_done: float) -> None:
+        """part_done: from 0 to 1, what a resume file already holds of the model."""
+        self._add(round(part_done * self._per_model))
+
     def pictures(self, n: int) -> None:
-        self._fleet.update(n)
+        self._news["pictures"] += n
+        self._add(n)
+        if time.monotonic() - self._told > TELL_EVERY:
+            self.tell()
+
+    def _add(self, n: int) -> None:
+        self._of_model += n
+        self._news["under way"] += n
         self._model.update(n)
+
+    def tell(self) -> None:
+        """Tell the other workers what was done here, and draw what all of them have done."""
+        total = {name: self._workers.add(name, amount) for name, amount in self._news.items()}
+        self._news, self._told = dict.fromkeys(self._news, 0), time.monotonic()
+        if self._fleet.disable:
+            return
+        if self._count_done:
+            self._n_done = self._count_done()
+        ahead = (self._n_models - self._n_done - total["failed"]) * self._per_model - total["under way"]
+        self._fleet.total = total["pictures"] + max(ahead, 0)
+        self._name_fleet()
+        self._fleet.update(total["pictures"] - self._fleet.n)
 
     def epoch(self, row: dict) -> None:
         self._model.set_postfix(
@@ -52,10 +115,10 @@ class Bars:
         )
 
     def end_model(self, *, trained: bool) -> None:
-        """A model that failed gives back the pictures it did not see, so that the time left stays right."""
-        self._fleet.total -= self._model.total - self._model.n
+        self._news["under way"] -= self._of_model
+        self._news["failed"] += not trained
         self._n_done += trained
-        self._name_fleet()
+        self.tell()
 
     def close(self) -> None:
         self._model.close()
@@ -71,14 +134,54 @@ def bars(**settings):
         shown.close()
 
 
-def train_all(jobs: Sequence[Job], train_one: Callable[[Job], None], shown: Bars) -> dict[str, str]:
-    """Train each job in turn. Returns name -> reason of those that failed; the others are not held up by them."""
-    failed = {}
-    for job in jobs:
+def train_all(
+    jobs: Sequence[Job],
+    train_one: Callable[[Job], None],
+    shown: Bars,
+    *,
+    workers: Workers | None = None,
+    settled: Callable[[Job], bool] = lambda job: False,
+) -> dict[str, str]:
+    """Train what is not settled(job) yet, one after another. Returns name -> reason of those that failed here; the
+    others are not held up by them.
+
+    All workers walk the same list: the next number of a shared counter is the model to look at, so a slow worker holds
+    nobody up, and whether a model still needs training is asked when its turn comes. Returns when all have finished."""
+    workers, failed = workers or Workers(), {}
+    while (turn := workers.add("turn") - 1) < len(jobs):
+        job = jobs[turn]
+        if settled(job):
+            continue
         shown.start_model(job_name(job))
         try:
             train_one(job)
         except ModelError as error:
             failed[job_name(job)] = str(error)
         shown.end_model(trained=job_name(job) not in failed)
+    workers.finish(shown.tell)
     return failed
+
+
+def so_far(jobs: Sequence[Job], run: Run) -> str:
+    """How far a fleet that is stopped has got."""
+    begun = [(job_name(job), run.epochs_kept(*job)) for job in jobs if not run.has_weights(*job)]
+    kept = "".join(f", {name} is kept up to epoch {epochs}" for name, epochs in begun if epochs)
+    return f"{run.count(jobs)} of {len(jobs)} models are complete{kept}"
+
+
+def summary(jobs: Sequence[Job], everything: Sequence[Job], run: Run, argv: Sequence[str]) -> int:
+    """Print the last lines, from what lies on disk, whoever made it. Returns the exit status.
+
+    jobs: the models of this fleet; everything: those of the run, of which jobs are a part."""
+    for role, rows in run.save_models_table().groupby("role", sort=False):
+        print(f"{role}: {len(rows)} models, test accuracy {rows.test_accuracy.mean():.1%} on average")
+    failed = [job for job in jobs if not run.has_weights(*job)]
+    for job in failed:
+        print(f"failed: {run.failure(*job) or job_name(job) + ' was not trained'}", file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of {len(jobs)} models failed: {spell(failed)}", file=sys.stderr)
+    elif (done := run.count(everything)) < len(everything):
+        print(f"this part is complete; of the whole run {done} of {len(everything)} models are")
+    else:
+        print(f"now: python attack_lira.py {shlex.join(argv)}")
+    return 1 if failed else 0

@@ -4,23 +4,19 @@
 
 Every file is written to a temporary name, forced to disk and renamed: a file under its final name is complete."""
 
-import contextlib
-import hashlib
 import io
 import json
-import os
 import re
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from lira.errors import InputError
-from lira.split import ROLES
+from lira.disk import digest, remove_stale, writable, write_atomically
+from lira.errors import DamagedFile, InputError, say
+from lira.modelfiles import ModelFiles
 
 MODEL_COLUMNS = ["role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device"]
 
@@ -47,60 +43,46 @@ def run_name(identity: Mapping) -> str:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run on disk. models: the folder of weights, results: the folder of everything else."""
+class Run(ModelFiles):
+    """One run on disk. models: the folder of weights, results: the folder of everything else.
+
+    identity: digest of the run's settings, which every file of a model carries beside the model's name, so that a file
+    from elsewhere is not taken for this model's."""
 
     models: Path
     results: Path
+    identity: str = ""
 
     @property
     def name(self) -> str:
         return self.models.name
-
-    def weights_path(self, role: str, index: int) -> Path:
-        return self.models / f"{role}_{index:02d}.pt"
 
     def neighbours(self) -> list[str]:
         """Other runs of the same data set and network beside this one."""
         kin = "_".join(self.name.split("_")[:2])
         return sorted(path.name for path in self.models.parent.glob(f"{kin}_*") if path.name != self.name)
 
-    def has_weights(self, role: str, index: int) -> bool:
-        return self.weights_path(role, index).is_file()
+    def tidy(self) -> None:
+        """Remove the temporary files of processes that were killed."""
+        for folder in (self.models, self.results, self.results / "train"):
+            remove_stale(folder)
 
-    # --- weights ---
+    def count(self, jobs: Iterable[tuple[str, int]]) -> int:
+        """How many of these models have weights on disk, whoever made them."""
+        return sum(self.has_weights(*job) for job in jobs)
 
-    def save_weights(self, role: str, index: int, weights: Mapping[str, torch.Tensor], record: dict) -> None:
-        """weights: a state_dict; record: plain values about the model, kept in the same file."""
-        weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
-        content = {"weights": weights, "record": record, "sha256": _digest(weights)}
-        packed = io.BytesIO()  # torch.save() into a file turns a full disk into a RuntimeError of its own
-        torch.save(content, packed)
-        write_atomically(self.weights_path(role, index), lambda file: file.write(packed.getbuffer()))
+    def is_complete(self, role: str, index: int) -> bool:
+        """Whether a model's weights lie on disk and are sound; reads all of them.
 
-    def load_weights(self, role: str, index: int) -> dict[str, torch.Tensor]:
-        """The state_dict, checked against its checksum. Raises InputError for a damaged file."""
-        content = self._load(role, index)
-        if _digest(content["weights"]) != content["sha256"]:
-            raise _damaged(self.weights_path(role, index), "its checksum does not match")
-        return content["weights"]
-
-    def record(self, role: str, index: int) -> dict:
-        """What save_weights() was told about a model, with the checksum of its weights; reads no tensor."""
-        content = self._load(role, index, mmap=True)
-        return content["record"] | {"sha256": content["sha256"]}
-
-    def _load(self, role: str, index: int, **how) -> dict:
-        path = self.weights_path(role, index)
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, **how)
-            if set(content) != {"weights", "record", "sha256"}:
-                raise ValueError("it holds something else")
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # torch raises whatever the damaged bytes lead it to
-            raise _damaged(path, str(error).partition("\n")[0] or type(error).__name__) from error
-        return content
+        Damaged weights are named and moved aside, so that they can be made again; a training log that was damaged or
+        lost is written again from the copy beside the weights."""
+        if not self.has_sound_weights(role, index):
+            return False
+        path, kept = self.results / "train" / f"{role}_{index:02d}.csv", self._kept_log(role, index)
+        if kept and (not path.is_file() or path.read_bytes() != kept):
+            say(f"{path} was damaged, changed or lost: written again from the copy beside the weights")
+            write_atomically(path, lambda file: file.write(kept))
+        return True
 
     # --- tables and scores ---
 
@@ -108,24 +90,37 @@ class Run:
         self.save_table(f"train/{model}.csv", pd.DataFrame(history))
 
     def load_logs(self) -> dict[str, pd.DataFrame]:
-        """model -> its training log, of those that can be read."""
-        logs = {}
+        """model -> its training log. One that is not as it was written is named, and the copy beside the weights is
+        used instead; it is left out where there is no copy."""
+        logs, complete = {}, {self.weights_path(*job).stem: job for job in self.models_on_disk()}
         for path in sorted((self.results / "train").glob("*.csv")):
-            with contextlib.suppress(OSError, ValueError):
-                logs[path.stem] = pd.read_csv(path)
+            try:
+                text = path.read_bytes()
+                job = complete.get(path.stem)
+                kept = self._kept_log(*job) if job else None
+                if kept and kept != text:
+                    say(f"{path} is damaged or was changed: the copy beside the weights is used instead")
+                logs[path.stem] = pd.read_csv(io.BytesIO(kept or text))
+            except (OSError, ValueError) as error:
+                say(f"{path} is left out: {str(error).splitlines()[0]}")
         return logs
 
+    def _kept_log(self, role: str, index: int) -> bytes | None:
+        """The training log as the weights file keeps it, the text of its CSV; None where there is none."""
+        history = self.record(role, index).get("history")
+        return _csv(pd.DataFrame(history)) if history else None
+
     def save_table(self, name: str, table: pd.DataFrame) -> None:
-        path = self.results / name
-        write_atomically(path, lambda file: file.write(table.to_csv(index=False, lineterminator="\n").encode()))
+        write_atomically(self.results / name, lambda file: file.write(_csv(table)))
 
     def save_models_table(self) -> pd.DataFrame:
-        """models.csv, a row for every model that lies on disk, whoever trained it."""
+        """models.csv, a row for every sound model that lies on disk, whoever trained it; a damaged one is named."""
         rows = []
-        for role in ROLES:
-            names = (re.fullmatch(rf"{role}_(\d+)\.pt", path.name) for path in self.models.glob("*.pt"))
-            for index in sorted(int(name[1]) for name in names if name):
+        for role, index in self.models_on_disk():
+            try:
                 rows.append({"role": role, "index": index} | self.record(role, index))
+            except DamagedFile as error:
+                say(str(error))
         table = pd.DataFrame(rows, columns=MODEL_COLUMNS)
         self.save_table("models.csv", table)
         return table
@@ -137,18 +132,24 @@ class Run:
         )
 
     def save_scores(self, **arrays: np.ndarray) -> None:
-        arrays["sha256"] = np.array(_arrays_digest(arrays))
+        arrays["sha256"] = np.array(digest(arrays))
         write_atomically(self.results / "scores.npz", lambda file: np.savez(file, **arrays))
 
     def load_scores(self) -> dict[str, np.ndarray] | None:
-        """The arrays of scores.npz; None where there is no such file or it is damaged, so that it is made anew."""
+        """The arrays of scores.npz; None where there is no such file, or after saying that it is damaged."""
+        path = self.results / "scores.npz"
         try:
-            with np.load(self.results / "scores.npz", allow_pickle=False) as file:
+            with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            digest = str(arrays.pop("sha256"))
-        except Exception:  # NumPy and zipfile raise whatever the damaged bytes lead them to
+            if str(arrays.pop("sha256")) == digest(arrays):
+                return arrays
+            reason = "its checksum does not match"
+        except FileNotFoundError:
             return None
-        return arrays if digest == _arrays_digest(arrays) else None
+        except Exception as error:  # NumPy raises whatever the damaged bytes lead it to
+            reason = str(error).partition("\n")[0] or type(error).__name__
+        say(f"{path} is damaged ({reason}): all models are asked again")
+        return None
 
 
 def results_only(result_dir: str, source: Path) -> Run:
@@ -162,7 +163,7 @@ def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: 
 
     Raises InputError where model/<run>/config.json belongs to other settings, naming the field."""
     name = run_name(identity)
-    run = Run(Path(model_dir) / name, Path(result_dir) / name)
+    run = Run(Path(model_dir) / name, Path(result_dir) / name, digest(identity))
     path = run.models / "config.json"
     with writable(run.models):
         if provenance is not None and not path.exists():
@@ -176,8 +177,9 @@ def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: 
 def _check_identity(path: Path, identity: Mapping) -> None:
     try:
         stored = dict(json.loads(path.read_text())["identity"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, str(error)) from error
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        remedy = "restore it, or delete it: models that were made with other settings will be noticed and made again"
+        raise DamagedFile(path, str(error), remedy) from error
     for field in {**stored, **identity}:
         if stored.get(field) != identity.get(field):
             raise InputError(
@@ -186,55 +188,5 @@ def _check_identity(path: Path, identity: Mapping) -> None:
             )
 
 
-def write_atomically(path: Path, write: Callable) -> None:
-    """Call write(file) on a temporary file beside `path`, force it to disk, and rename it. Raises InputError."""
-    with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        temporary = Path(temporary)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-@contextlib.contextmanager
-def writable(path: Path):
-    """Turns a full disk or a folder that cannot be written into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; earlier results are intact") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(f"{path} is damaged ({reason}); delete it and run the command again to make it anew")
-
-
-def _digest(weights: Mapping[str, torch.Tensor]) -> str:
-    return _arrays_digest(
-        {f"{key} {value.dtype} {tuple(value.shape)}": value.flatten().view(torch.uint8).numpy()
-         for key, value in weights.items()}
-    )  # fmt: skip
-
-
-def _arrays_digest(arrays: Mapping[str, np.ndarray]) -> str:
-    """sha256 over names, types, shapes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(array.view(np.uint8).data if array.size and array.ndim else array.tobytes())
-    return digest.hexdigest()
+def _csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False, lineterminator="\n").encode()

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -74,6 +75,50 @@ def evaluate(model, pool: PicturePool, index: torch.Tensor, *, batch_size: int, 
     return loss_sum.item() / len(index), hits.item() / len(index)
 
 
+class Unfinished:
+    """A model on its way, with all that the rest of its training depends on.
+
+    parts: what the state is made of, each with state_dict() and load_state_dict(); whoever trains with more state than
+    this (an accountant of privacy, say) adds it here."""
+
+    def __init__(self, name: str, build, device: torch.device, *, seed: int, lr: float, lr_step: int, optimizer: str):
+        torch.manual_seed(seed)  # weights, and dropout in a user's network
+        self.generator = torch.Generator().manual_seed(seed)  # order of pictures and augmentation
+        self.model = build().to(device, memory_format=torch.channels_last)
+        self.optimizer = OPTIMIZERS[optimizer](self.model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
+        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, [lr_step])
+        self.history: list[dict] = []  # a row an epoch
+        self.name, self.device = name, device
+        self.parts = {"weights": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+
+    def state_dict(self) -> dict:
+        state = {name: dict(part.state_dict()) for name, part in self.parts.items()}
+        state |= {"history": self.history, "generator": self.generator.get_state(), "torch": torch.get_rng_state()}
+        if self.device.type != "cpu":
+            state[self.device.type] = getattr(torch, self.device.type).get_rng_state(*self._which)
+        return state
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Go on from a state_dict(). Raises ModelError where it does not fit: the network's code has changed."""
+        try:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(
+                f"{self.name}: its resume file does not fit the network, whose code has changed: {reason}"
+            ) from error
+        self.history = list(state["history"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch"])
+        if self.device.type in state:
+            getattr(torch, self.device.type).set_rng_state(state[self.device.type], *self._which)
+
+    @property
+    def _which(self) -> tuple[torch.device, ...]:
+        return (self.device,) if self.device.type == "cuda" else ()  # of the others there is one
+
+
 def train_model(
     name: str,
     build: Callable[[], nn.Module],
@@ -93,34 +138,59 @@ def train_model(
     test_batch_size: int,
     on_epoch: Callable[[list[dict]], None],
     progress: Callable[[int], None],
+    resume: Mapping | None = None,
+    on_state: Callable[[int, Callable[[], dict]], None] = lambda epoch, state: None,
 ) -> tuple[nn.Module, list[dict]]:
     """Train one model by plain SGD. Returns it with a row an epoch, as in result/<run>/train/*.csv.
 
-    The result depends on the arguments alone (on CPU: and on the number of threads). Raises ModelError for a loss
-    that is not finite."""
-    torch.manual_seed(seed)  # weights, and dropout in a user's network
-    generator = torch.Generator().manual_seed(seed)
-    model = build().to(pool.device, memory_format=torch.channels_last)
-    sgd = OPTIMIZERS[optimizer](model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, [lr_step])
-    training_set, test_set = torch.from_numpy(training_set), torch.from_numpy(test_set)
-    history, start = [], time.perf_counter()
-    for epoch in range(1, epochs + 1):
-        row = {"model": name, "epoch": epoch, "lr": sgd.param_groups[0]["lr"]}
-        batches = epoch_batches(pool, training_set, generator, size=batch_size, augment=augment)
-        loss, accuracy = train_epoch(model, sgd, pool, batches, precision=precision, progress=progress)
-        if not math.isfinite(loss):
-            raise ModelError(f"{name}: the loss is {loss} in epoch {epoch} at learning rate {lr:g}; lower --lr")
-        schedule.step()
-        test_loss, test_accuracy = None, None
-        if epoch % eval_every == 0 or epoch == epochs:
-            test_loss, test_accuracy = evaluate(model, pool, test_set, batch_size=test_batch_size, precision=precision)
-            if not math.isfinite(test_loss):  # the last step of all has no training loss that would show it
-                raise ModelError(f"{name}: the test loss is {test_loss} after epoch {epoch}; lower --lr")
-        history.append(
-            row
-            | {"train_loss": loss, "train_accuracy": accuracy, "test_loss": test_loss}
-            | {"test_accuracy": test_accuracy, "epsilon": None, "seconds": time.perf_counter() - start}
-        )
-        on_epoch(history)
-    return model, history
+    The result depends on the arguments alone (on CPU: and on the number of threads). on_state(epoch, state) is called
+    after every epoch but the last; what state() returns there continues as `resume` to the same bits. Raises
+    ModelError for a loss that is not finite, and where memory does not suffice."""
+    with _memory_named(name, batch_size):
+        work = Unfinished(name, build, pool.device, seed=seed, lr=lr, lr_step=lr_step, optimizer=optimizer)
+        if resume:
+            work.load_state_dict(resume)
+        history = work.history
+        training_set, test_set = torch.from_numpy(training_set), torch.from_numpy(test_set)
+        start = time.perf_counter() - (history[-1]["seconds"] if history else 0)
+        for epoch in range(len(history) + 1, epochs + 1):
+            row = {"model": name, "epoch": epoch, "lr": work.optimizer.param_groups[0]["lr"]}
+            batches = epoch_batches(pool, training_set, work.generator, size=batch_size, augment=augment)
+            loss, accuracy = train_epoch(
+                work.model, work.optimizer, pool, batches, precision=precision, progress=progress
+            )
+            if not math.isfinite(loss):
+                raise ModelError(f"{name}: the loss is {loss} in epoch {epoch} at learning rate {lr:g}; lower --lr")
+            work.schedule.step()
+            test_loss, test_accuracy = None, None
+            if epoch % eval_every == 0 or epoch == epochs:
+                test_loss, test_accuracy = evaluate(
+                    work.model, pool, test_set, batch_size=test_batch_size, precision=precision
+                )
+                if not math.isfinite(test_loss):  # the last step of all has no training loss that would show it
+                    raise ModelError(f"{name}: the test loss is {test_loss} after epoch {epoch}; lower --lr")
+            row |= {"train_loss": loss, "train_accuracy": accuracy, "test_loss": test_loss}
+            row |= {"test_accuracy": test_accuracy, "epsilon": None, "seconds": time.perf_counter() - start}
+            history.append(row)
+            on_epoch(history)
+            if epoch < epochs:
+                on_state(epoch, work.state_dict)
+    return work.model, history
+
+
+@contextmanager
+def _memory_named(name: str, batch_size: int):
+    """Turns the several ways in which torch and Python run out of memory into the one error of a model."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+            raise
+        reason = str(error).partition("\n")[0].partition(". ")[0] or "no memory left"
+        remedy = f"lower --train-batch-size ({batch_size}) or start fewer workers on a device"
+        failure = ModelError(f"{name}: out of memory ({reason}); {remedy}")
+    else:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise failure

@@ -266,7 +266,7 @@ def test_bad_input_is_one_line(own, asked, flags, words):
 def test_damaged_weights_are_named(own, asked):
     path = own.models / "shadow_01.pt"
     good = path.read_bytes()
-    for bad in (b"", b"text", good[:-100], good[:3000] + bytes([good[3000] ^ 1]) + good[3001:]):
+    for bad in (b"", b"text", good[:-100], good[:-9000] + bytes([good[-9000] ^ 1]) + good[-8999:]):
         path.write_bytes(bad)
         (own.results / "scores.npz").unlink(missing_ok=True)
         line = refused(attack_lira.main, [*own.argv, "--quiet"])

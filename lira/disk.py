@@ -1,0 +1,149 @@
+"""Files that are complete or absent, and content that carries its checksum.
+
+A file is written to a temporary name, forced to disk and renamed, and its folder forced to disk: under its final name
+it is complete, whatever is killed. Two processes that write one file at the same time both write a whole one, and the
+last of them stays."""
+
+import contextlib
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lira.errors import InputError
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # not on Windows: nothing is locked, and nobody's temporary files are removed
+    flock = None
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, write: Callable) -> None:
+    """Call write(file) on a temporary file beside `path`, force it to disk, and rename it. Raises InputError."""
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = _temporary(path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private
+                if flock:  # renamed while it is locked, so that nobody ever takes it for a stale one
+                    temporary.replace(path)
+            if not flock:
+                temporary.replace(path)
+            _fsync_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the temporary files that killed processes left; those that a living process writes are locked by it."""
+    if not flock:
+        return
+    for path in folder.glob(".*.part"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            flock(file, LOCK_EX | LOCK_NB)
+            path.unlink()
+
+
+@contextlib.contextmanager
+def writable(path: Path):
+    """Turns a full disk or a folder that cannot be written into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; earlier results are intact") from error
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    """A new file beside path, locked as long as it is open."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        if flock:
+            with contextlib.suppress(OSError):  # a file system without locks: remove_stale() finds none either
+                flock(handle, LOCK_EX)
+            if not os.fstat(handle).st_nlink:  # another process tidied up in the instant before it was locked
+                os.close(handle)
+                continue
+        return handle, Path(name)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Makes a rename outlast a power cut; not every file system, and not Windows, lets a folder be forced to disk."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# --- content with a checksum ---------------------------------------------------------------------------------------
+
+
+def save_tensors(path: Path, content: Mapping) -> None:
+    """torch.save, atomically. Through memory: torch aborts the process where a write to its file fails."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+
+
+def load_tensors(path: Path, *, keys: set[str], **how) -> dict:
+    """What save_tensors() wrote, on the CPU, without running anything that the file holds.
+
+    Raises FileNotFoundError, InputError where it cannot be read, ValueError where it holds something else."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, **how)
+    except Exception as error:  # torch raises whatever the damaged bytes lead it to
+        raise ValueError(str(error).strip().partition("\n")[0] or type(error).__name__) from error
+    if not isinstance(content, dict) or set(content) != keys:
+        raise ValueError("it holds something else")
+    return content
+
+
+def digest(content) -> str:
+    """sha256 over nested mappings, lists, arrays, tensors and plain values: names, types, shapes and bytes."""
+    sha = hashlib.sha256()
+    _feed(sha, content)
+    return sha.hexdigest()
+
+
+def _feed(sha, value) -> None:
+    if isinstance(value, Mapping):
+        sha.update(b"{%d" % len(value))
+        for key in sorted(value, key=repr):
+            _feed(sha, key)
+            _feed(sha, value[key])
+    elif isinstance(value, list | tuple):
+        sha.update(b"[%d" % len(value))
+        for item in value:
+            _feed(sha, item)
+    elif isinstance(value, torch.Tensor | np.ndarray):
+        sha.update(f"<{value.dtype} {tuple(value.shape)}".encode())
+        if isinstance(value, torch.Tensor):  # to bytes first: NumPy has no bfloat16
+            value = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        sha.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+    else:
+        sha.update(f"({type(value).__name__} {value!r}".encode())
