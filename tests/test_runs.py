@@ -236,6 +236,17 @@ def test_damage_anywhere_in_scores_is_noticed(run):
         assert run.load_scores() is None
 
 
+def test_scores_that_were_changed_by_hand_are_not_believed(run):
+    """A whole file, by zip's own checksums, in which one number is another."""
+    run.save_scores(**SCORES)
+    path = run.results / "scores.npz"
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files}
+    arrays["phi"] = arrays["phi"] + np.float32(1e-3)
+    np.savez(path, **arrays)
+    assert run.load_scores() is None
+
+
 # --- writing -------------------------------------------------------------------------------------------------------
 
 
