@@ -25,8 +25,10 @@ except ImportError:  # not on Windows: nothing is locked, and nobody's temporary
 # --- writing -------------------------------------------------------------------------------------------------------
 
 
-def write_atomically(path: Path, write: Callable) -> None:
-    """Call write(file) on a temporary file beside `path`, force it to disk, and rename it. Raises InputError."""
+def write_atomically(path: Path, write: Callable, *, durable: bool = True) -> None:
+    """Call write(file) on a temporary file beside `path`, force it to disk, and rename it. Raises InputError.
+
+    durable: False for what is soon written again or kept elsewhere too; a power cut may then lose the last version."""
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = _temporary(path)
@@ -34,13 +36,15 @@ def write_atomically(path: Path, write: Callable) -> None:
             with os.fdopen(handle, "wb") as file:
                 write(file)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
                 temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private
                 if flock:  # renamed while it is locked, so that nobody ever takes it for a stale one
                     temporary.replace(path)
             if not flock:
                 temporary.replace(path)
-            _fsync_folder(path.parent)
+            if durable:
+                _fsync_folder(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

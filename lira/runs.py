@@ -24,7 +24,7 @@ MODEL_COLUMNS = ["role", "index", "test_accuracy", "train_accuracy", "epsilon", 
 def safe_name(text: str) -> str:
     """A file name for a data set's path or a network: the last part of a path, without anything a path could use."""
     last = re.split(r"[\\/]", str(text).rstrip("\\/"))[-1].removesuffix(".npz")
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", last).strip(".-") or "unnamed"
+    return re.sub(r"([^\w.+-]|_)+", "-", last).strip(".-") or "unnamed"  # \w: letters and digits of any script
 
 
 def run_name(identity: Mapping) -> str:
@@ -87,7 +87,9 @@ class Run(ModelFiles):
     # --- tables and scores ---
 
     def save_log(self, model: str, history: list[dict]) -> None:
-        self.save_table(f"train/{model}.csv", pd.DataFrame(history))
+        """Written anew after every epoch, so not forced to disk: the weights file and the resume file hold it too."""
+        log = _csv(pd.DataFrame(history))
+        write_atomically(self.results / "train" / f"{model}.csv", lambda file: file.write(log), durable=False)
 
     def load_logs(self) -> dict[str, pd.DataFrame]:
         """model -> its training log. One that is not as it was written is named, and the copy beside the weights is
