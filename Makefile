@@ -1,7 +1,7 @@
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-long lint clean
 
 demo: .venv/ready ## train and attack on digits: one target after another, no download
 	$(RUN) train_model.py $(DEMO)
@@ -9,6 +9,11 @@ demo: .venv/ready ## train and attack on digits: one target after another, no do
 
 test: .venv/ready-dev ## the test suite
 	$(RUN) -m pytest
+
+test-long: .venv/ready-dev ## what takes minutes: kills at random times, a full disk, 256 shadows, 10,000 damaged files
+	$(RUN) benchmarks/kills.py
+	$(RUN) benchmarks/many_shadows.py --quiet
+	PYTHONPATH=.:tests $(RUN) tests/test_damage.py 10000 2>/dev/null
 
 lint: .venv/ready-dev
 	$(RUN) -m ruff check .

@@ -15,7 +15,7 @@ from lira.errors import InputError, ModelError, say
 from lira.memory import keep_freed_memory
 from lira.runs import Run, open_run
 from lira.training import train_model
-from lira.workers import Workers, join, stopped_by_signal
+from lira.workers import Workers, join
 from util import Config, run_script
 
 
@@ -38,16 +38,20 @@ def train_fleet(config: Config, argv: Sequence[str]) -> int:
         return _plan(jobs, config, setup, workers)
     with workers.after(workers.leader, "folders"):
         run = open_run(config.run.model_dir, config.run.result_dir, setup.identity, provenance=setup.provenance(argv))
-        if workers.leader and not workers.restarts:
+        if workers.leader:
             run.tidy()
-            run.forget_failures(jobs)
+            if not workers.restarts:
+                run.forget_failures(jobs)
     try:
-        with stopped_by_signal():
+        with workers.stopped_by_signal():
             _train_missing(jobs, config, setup, run, workers)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(fleet.so_far(jobs, run) if workers.leader else "") from None
-    everything = fleet.plan(config.model.n_runs, config.model.n_shadows)
-    return fleet.summary(jobs, everything, run, argv) if workers.leader else 0
+        if workers.leader:
+            raise KeyboardInterrupt(fleet.so_far(jobs, run)) from None
+        return 130
+    if workers.leader:
+        fleet.summary(jobs, fleet.plan(config.model.n_runs, config.model.n_shadows), run, argv)
+    return 0 if run.count(jobs) == len(jobs) else 1  # the same for all workers: torchrun takes a lone failure amiss
 
 
 def _train_missing(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run: Run, workers: Workers) -> None:

@@ -169,8 +169,8 @@ def so_far(jobs: Sequence[Job], run: Run) -> str:
     return f"{run.count(jobs)} of {len(jobs)} models are complete{kept}"
 
 
-def summary(jobs: Sequence[Job], everything: Sequence[Job], run: Run, argv: Sequence[str]) -> int:
-    """Print the last lines, from what lies on disk, whoever made it. Returns the exit status.
+def summary(jobs: Sequence[Job], everything: Sequence[Job], run: Run, argv: Sequence[str]) -> None:
+    """Print the last lines, from what lies on disk, whoever made it.
 
     jobs: the models of this fleet; everything: those of the run, of which jobs are a part."""
     for role, rows in run.save_models_table().groupby("role", sort=False):
@@ -184,4 +184,3 @@ def summary(jobs: Sequence[Job], everything: Sequence[Job], run: Run, argv: Sequ
         print(f"this part is complete; of the whole run {done} of {len(everything)} models are")
     else:
         print(f"now: python attack_lira.py {shlex.join(argv)}")
-    return 1 if failed else 0

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -20,7 +21,7 @@ POLL = 0.2  # seconds
 class Workers:
     """This process among the fleet's. rank: of size; local_rank: of local_size, on this machine; node: the machine.
 
-    restarts: how often torchrun has restarted the fleet. The store is empty after each restart: what counts is on
+    restarts: how often torchrun has started the fleet anew. Each time the store begins empty: what counts lies on
     disk."""
 
     rank: int = 0
@@ -63,6 +64,19 @@ class Workers:
             waiting()
             time.sleep(POLL)
 
+    @contextmanager
+    def stopped_by_signal(self) -> Iterator[None]:
+        """A scheduler that takes the machine away says so by SIGTERM: a worker alone stops as by Ctrl-C. To one of
+        several it comes from torchrun, which may be about to start them anew."""
+        if self.size > 1 or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
     def share_threads(self) -> None:
         """On one machine the workers divide its cores; OMP_NUM_THREADS above 1 is the user's word and stays.
 
@@ -71,27 +85,37 @@ class Workers:
             torch.set_num_threads(max(1, _cores() // self.local_size))
 
 
-@contextmanager
-def stopped_by_signal() -> Iterator[None]:
-    """A scheduler that takes the machine away says so by SIGTERM: then a worker stops as by Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def join() -> Workers:
     """The fleet that torchrun started this process in, or a fleet of one."""
     if not (dist.is_available() and dist.is_torchelastic_launched()):
         return Workers()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "TORCHELASTIC_RESTART_COUNT")
-    numbers = [int(os.environ[name]) for name in names]
+    rank, size, local_rank, local_size, node, restarts = (int(os.environ[name]) for name in names)
     store, _, _ = next(dist.rendezvous("env://"))
-    return Workers(*numbers, dist.PrefixStore(f"lira/{numbers[-1]}", store))
+    restarts, life = agree(store, rank, size, restarts)
+    return Workers(rank, size, local_rank, local_size, node, restarts, dist.PrefixStore(life, store))
+
+
+def agree(store: dist.Store, rank: int, size: int, restarts: int) -> tuple[int, str]:
+    """(restarts so far, a name for this life of the fleet under which the store is empty), the same for all workers.
+
+    With some rendezvous the store outlives a restart and is full of the dead's counters, and each machine counts
+    restarts for itself. So the leader makes up a name, and tells it under numbers that no worker had before."""
+    if rank == 0:
+        restarts = max(restarts, store.add("lives", 1) - 1)
+        life, answered = f"{restarts} {uuid4().hex}", 0
+        while store.add(f"{life}/here", 0) < size - 1:
+            for number in range(answered + 1, store.add("arrivals", 0) + 1):
+                store.set(f"welcome/{number}", life)
+                answered = number
+            time.sleep(POLL)
+        return restarts, life
+    number = store.add("arrivals", 1)
+    while not store.check([f"welcome/{number}"]):
+        time.sleep(POLL)
+    life = store.get(f"welcome/{number}").decode()
+    store.add(f"{life}/here", 1)
+    return int(life.split()[0]), life
 
 
 def _cores() -> int:

@@ -111,16 +111,16 @@ def _as_worker(moment, argv):
     """One of torchrun's two workers; they begin together, so that the second has a model to die of."""
     import train_model
 
-    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        train_all = train_model.fleet.train_all
+    train_all = train_model.fleet.train_all
 
-        def begin_together(*args, workers, **kwargs):
+    def begin_together(*args, workers, **kwargs):
+        if not workers.restarts:
             workers.meet("begin the test")
             if workers.rank == 1:
                 Moments(moment).install()
-            return train_all(*args, workers=workers, **kwargs)
+        return train_all(*args, workers=workers, **kwargs)
 
-        train_model.fleet.train_all = begin_together
+    train_model.fleet.train_all = begin_together
     return train_model.main(argv)
 
 

@@ -5,13 +5,14 @@ import shlex
 import killing
 import pytest
 import torch
+from torch import nn
 
 import attack_lira
 import train_model
 from lira.checkpoints import FIRST_COST, SHARE, SHORTEST, Checkpoints
 from lira.disk import remove_stale, write_atomically
 from lira.errors import ModelError
-from lira.training import _memory_named
+from lira.training import Unfinished, _memory_named
 
 FLAGS = shlex.split("--dataset digits --disable-dp --epochs 1 --n-shadows 4 --precision fp32 --device cpu --quiet")
 
@@ -89,6 +90,18 @@ def test_memory_that_does_not_suffice_is_a_models_trouble():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …")
     with pytest.raises(RuntimeError, match="something else"), _memory_named("shadow_07", 256):
         raise RuntimeError("something else")
+
+
+def test_a_resume_file_of_a_changed_network():
+    def unfinished(width):
+        return Unfinished(
+            "shadow_02", lambda: nn.Linear(2, width), torch.device("cpu"), seed=0, lr=0.1, lr_step=80, optimizer="MSGD"
+        )
+
+    state = unfinished(3).state_dict()
+    unfinished(3).load_state_dict(state)
+    with pytest.raises(ModelError, match="shadow_02: its resume file does not fit the network, whose code has changed"):
+        unfinished(4).load_state_dict(state)
 
 
 @pytest.mark.parametrize(("epoch_seconds", "cost"), [(0.1, 0.005), (3.0, 0.2), (60.0, 0.5), (5.0, 4.0)])

@@ -1,10 +1,12 @@
 """Who trains what: workers that share one store, parts of a fleet, GPUs, threads, the bar, the forecast."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import common
 from lira import forecast
 from lira.errors import InputError, ModelError
 from lira.fleet import Bars, plan, shard, spell, train_all
-from lira.workers import Workers
+from lira.workers import Workers, agree
 from util import parse_args
 
 
@@ -109,6 +111,20 @@ def test_one_worker_goes_first():
     assert order == [0, 1]
 
 
+def test_each_life_of_a_fleet_begins_with_empty_counters():
+    """One store for three lives, in which machines count restarts each for itself and workers die while they join."""
+    store, names = dist.HashStore(), set()
+    for life in range(3):
+        store.add("arrivals", 1)  # of a worker that died at once
+        counts = {2: 0, 1: life, 0: 0}
+        told = together(*(partial(agree, store, rank, 3, count) for rank, count in counts.items()))
+        assert {restarts for restarts, _ in told} == {life}
+        (name,) = {name for _, name in told}
+        assert dist.PrefixStore(name, store).add("turn", 1) == 1
+        names.add(name)
+    assert len(names) == 3
+
+
 # --- parts of a run ------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +179,13 @@ def test_workers_divide_the_cores(local_size, said, threads, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", said)
     Workers(local_size=local_size).share_threads()
     assert chosen == ([threads] if threads else [])
+
+
+def test_a_worker_alone_stops_by_sigterm_as_by_ctrl_c():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), Workers().stopped_by_signal():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 # --- the bar -------------------------------------------------------------------------------------------------------
