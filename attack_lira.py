@@ -37,7 +37,7 @@ def attack(config: Config, argv: Sequence[str]) -> None:
     if config.attack.scores:
         path = Path(config.attack.scores)
         run, evidence = results_only(config.run.result_dir, path), read_scores(path, n_targets=config.model.n_runs)
-        headline = f"{path}: {evidence.n_targets} targets, {len(evidence.phi) - evidence.n_targets} shadows"
+        headline = f"{path}: {evidence.describe()}"
     else:
         run, evidence, headline = _ask_models(config, argv)
     summary, strongest = _run_attacks(config.attack, evidence, run, quiet=config.run.quiet)
@@ -111,6 +111,8 @@ def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: b
 
     with _bar("attacking", quiet) as progress:
         scored = attacks.attack_targets(phi, member, **wanted, progress=progress)
+    if not scored:
+        raise InputError(f"--attacks {','.join(config.attacks)} needs more shadows than {evidence.shape['shadows']}")
     table = tables.attack_table(scored, member, evidence.names, **common)
     run.save_table("attack.csv", table)
     run.save_table("samples.csv", tables.samples_table(scored, evidence))

@@ -59,6 +59,8 @@ def gather(
 def _known(run: Run, label: np.ndarray, queries: tuple[Query, ...]) -> dict[str, np.ndarray]:
     """Digest of the weights -> phi (N, A), of the answers in scores.npz that fit."""
     known = run.load_scores()
-    if known and np.array_equal(known["label"], label) and np.array_equal(known["queries"], queries):
+    if not known or not {"phi", "weights", "label", "queries"} <= known.keys():  # as another version wrote it
+        return {}
+    if np.array_equal(known["label"], label) and np.array_equal(known["queries"], queries):
         return dict(zip(known["weights"].tolist(), known["phi"], strict=True))
     return {}

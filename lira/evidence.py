@@ -2,7 +2,6 @@
 
 Letters: M models, the first T of them targets and the rest shadows, N target samples, A queries."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 
 from lira.attacks import validate_scores
 from lira.errors import InputError
+
+MOST_CLASSES = 100_000  # a larger number is no class
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Evidence:
         """What every row of attack.csv says of it."""
         return {"queries": self.phi.shape[2], "shadows": len(self.phi) - self.n_targets}
 
+    def describe(self) -> str:
+        """How many models of each role, for the screen."""
+        return f"{self.n_targets} target{'s' * (self.n_targets > 1)}, {self.shape['shadows']} shadows"
+
 
 def read_scores(path: Path, *, n_targets: int) -> Evidence:
     """phi (M, N) or (M, N, A), member (M, N) and perhaps label (N,) from an .npz file; rows 0..T-1 are targets.
@@ -40,19 +45,24 @@ def read_scores(path: Path, *, n_targets: int) -> Evidence:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("phi", "member", "label") if name in file.files}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"--scores {path} cannot be read ({str(error).splitlines()[0]}); save plain arrays with numpy.savez"
-        ) from error
+    except Exception as error:  # NumPy raises whatever the damaged bytes lead it to
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"--scores {path} cannot be read ({reason}); save plain arrays with numpy.savez") from error
     for name in ("phi", "member"):
         if name not in arrays:
             raise InputError(f"--scores {path} holds no array {name!r}; it needs phi and member, a row a model")
     phi, member = validate_scores(arrays["phi"], arrays["member"], n_targets)
     label = arrays.get("label", np.zeros(phi.shape[1], dtype=np.int64))
-    if label.shape != phi.shape[1:2] or label.dtype.kind not in "iu" or label.min() < 0:
+    if label.shape != phi.shape[1:2] or label.dtype.kind not in "iu":
         raise InputError(
             f"--scores {path}: label must be {phi.shape[1]} class numbers from 0, one a sample of phi; "
             f"got {label.dtype} {label.shape}"
+        )
+    if not 0 <= label.min() <= label.max() < MOST_CLASSES:
+        wrong = int(np.flatnonzero((label < 0) | (label >= MOST_CLASSES))[0])
+        raise InputError(
+            f"--scores {path}: label must be class numbers from 0 to {MOST_CLASSES - 1}, but column {wrong} is "
+            f"{label[wrong]}: number the classes from 0"
         )
     names = [f"target_{i:02d}" for i in range(n_targets)] + [f"shadow_{i:02d}" for i in range(len(phi) - n_targets)]
     return Evidence(phi, member, n_targets, label, tuple(map(str, range(label.max() + 1))), tuple(names))

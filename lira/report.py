@@ -24,12 +24,14 @@ def terminal_table(summary: pd.DataFrame, strongest: str) -> str:
     rows = [("attack", "accuracy [95 % interval]", "AUC", "TPR at 1 %", "0.1 % FPR")]
     for _, row in summary.iterrows():
         interval = f"{row.accuracy:.1%} [{row.accuracy_low:.1%}, {row.accuracy_high:.1%}]"
-        rates = f"{row['tpr_at_fpr_0.01']:.2%}", f"{row['tpr_at_fpr_0.001']:.2%}"
-        rows.append((f"{row.attack}{' *' * (row.attack == strongest)}", interval, f"{row.auc:.3f}", *rates))
+        cells = interval, f"{row.auc:.3f}", f"{row['tpr_at_fpr_0.01']:.2%}", f"{row['tpr_at_fpr_0.001']:.2%}"
+        shown = ["-" if "nan" in cell else cell for cell in cells]  # not defined: no threshold, or one side only
+        rows.append((f"{row.attack}{' *' * (row.attack == strongest)}", *shown))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
-    return "\n".join([*lines, f"* strongest by the shadows' own left-out scores; {row.guesses:,} guesses an attack"])
+    guesses = " to ".join(f"{count:,}" for count in sorted({summary.guesses.min(), summary.guesses.max()}))
+    return "\n".join([*lines, f"* strongest by the shadows' own left-out scores; {guesses} guesses an attack"])
 
 
 # --- figures -------------------------------------------------------------------------------------------------------
@@ -38,16 +40,19 @@ def terminal_table(summary: pd.DataFrame, strongest: str) -> str:
 def figures(
     scored: Sequence[Scored], evidence: Evidence, logs: Mapping[str, pd.DataFrame], strongest: str, *, title: str
 ) -> dict[str, Figure]:
-    """File name -> figure. Scores of several targets are drawn as one sample."""
+    """File name -> figure. Scores of several targets are drawn as one sample.
+
+    Samples without a score are left out; an attack left without members or without non-members has no ROC."""
     curves, scores = {}, {}
     for attack in dict.fromkeys(one.attack for one in scored):
         own = [one for one in scored if one.attack == attack]
         score = np.concatenate([one.score for one in own])
         truth = np.concatenate([evidence.member[one.target] for one in own])[~np.isnan(score)]
         score = score[~np.isnan(score)]
-        curves[attack] = roc(score, truth)[:2]
+        if truth.any() and not truth.all():
+            curves[attack] = roc(score, truth)[:2]
         scores[attack] = (score[truth], score[~truth], np.mean([one.threshold for one in own]))
-    floor = 1 / max(10, min(len(part) for part in scores[attack][:2]))
+    floor = 1 / max([10, *(min(map(len, scores[attack][:2])) for attack in curves)])
     result = {
         "roc_log.png": roc_figure(curves, title=title, log=True, floor=floor),
         "roc_linear.png": roc_figure(curves, title=title, log=False, floor=floor),
@@ -87,11 +92,15 @@ def histogram_figure(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]],
     figure = Figure(figsize=(4.2 * min(len(scores), 3), 2.8 * -(-len(scores) // 3)), dpi=150, layout="constrained")
     panels = figure.subplots(-(-len(scores) // 3), min(len(scores), 3), squeeze=False).ravel()
     for axes, (attack, (members, nonmembers, threshold)) in zip(panels, scores.items(), strict=False):
+        if not len(members) + len(nonmembers):
+            axes.set_title(f"{attack}: no scores", fontsize=9)
+            continue
         low, high = np.quantile(np.concatenate([members, nonmembers]), [0.01, 0.99])
         bins = np.linspace(low, high if high > low else low + 1, 61)
         for values, name, colour in ((nonmembers, "non-members", COLOURS[0]), (members, "members", COLOURS[1])):
             axes.hist(np.clip(values, low, high), bins, color=colour, alpha=0.55, label=name)
-        axes.axvline(threshold, color="black", lw=1, ls="--", label="threshold")
+        if not np.isnan(threshold):
+            axes.axvline(threshold, color="black", lw=1, ls="--", label="threshold")
         axes.set_xlim(bins[0], bins[-1])
         outside = "" if bins[0] <= threshold <= bins[-1] else f" (threshold {threshold:.3g})"
         axes.set_title(f"{attack}{outside}", fontsize=9)
@@ -99,7 +108,8 @@ def histogram_figure(scores: Mapping[str, tuple[np.ndarray, np.ndarray, float]],
     for axes in panels[len(scores) :]:
         axes.set_axis_off()
     panels[0].set_ylabel("samples")
-    panels[0].legend(fontsize=8)
+    if panels[0].get_legend_handles_labels()[0]:
+        panels[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=9)
     return figure
 

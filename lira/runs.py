@@ -155,9 +155,9 @@ class Run(ModelFiles):
 
 
 def results_only(result_dir: str, source: Path) -> Run:
-    """A run without models: the results of scores that came from the file `source`."""
-    name = safe_name(source)
-    return Run(Path(name), Path(result_dir) / name)
+    """A run without models: the results of scores that came from the file `source`, in a folder of the same name."""
+    title, folder = safe_name(source.name), source.name.removesuffix(".npz")
+    return Run(Path(title), Path(result_dir) / (folder if folder.strip(".") else title))
 
 
 def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: Mapping | None = None) -> Run:

@@ -48,9 +48,15 @@ def samples_table(scored: Sequence[Scored], evidence: Evidence) -> pd.DataFrame:
         columns |= {"member": evidence.member[target], "phi": phi[target]} | shadows
         for one in scored:
             if one.target == target:
-                columns |= {one.attack: one.score, f"{one.attack}_decision": one.score >= one.threshold}
+                columns |= {one.attack: one.score, f"{one.attack}_decision": _decision(one)}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
+
+
+def _decision(one: Scored) -> pd.Series:
+    """Whether each sample is called a member; empty where there is no score, or no threshold to hold it against."""
+    known = ~np.isnan(one.score) & ~np.isnan(one.threshold)
+    return pd.Series(one.score >= one.threshold, dtype="boolean").where(known)
 
 
 def classes_table(scored: Sequence[Scored], evidence: Evidence) -> pd.DataFrame:
@@ -64,8 +70,9 @@ def classes_table(scored: Sequence[Scored], evidence: Evidence) -> pd.DataFrame:
             samples = np.flatnonzero(evidence.label == number)
             score = np.stack([one.score[samples] for one in own])  # (T, samples of the class)
             truth = np.stack([evidence.member[one.target, samples] for one in own])
-            right = (score >= np.array([[one.threshold] for one in own])) == truth
-            known = ~np.isnan(score)
+            threshold = np.array([[one.threshold] for one in own])
+            right = (score >= threshold) == truth
+            known = ~np.isnan(score) & ~np.isnan(threshold)
             accuracy, low, high = pooled_accuracy((right & known).sum(), known.sum())
             rows.append(
                 {"attack": attack, "class": name, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
@@ -80,7 +87,7 @@ def summary_table(table: pd.DataFrame) -> pd.DataFrame:
     Its interval takes the samples and shadows, which the targets share, as given. auc_std: over targets."""
     rows = []
     for attack, group in table.groupby("attack", sort=False):
-        guesses = group.n_members + group.n_nonmembers
+        guesses = (group.n_members + group.n_nonmembers).where(group.accuracy.notna(), 0)  # no threshold, no guess
         accuracy, low, high = pooled_accuracy((group.accuracy * guesses).round(), guesses)
         row = {"attack": attack, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
         row |= {"accuracy_std": group.accuracy.std(), "auc": group.auc.mean(), "auc_std": group.auc.std()}

@@ -7,18 +7,21 @@ import pandas as pd
 import pytest
 import scripts
 import torch
+from played import evidence
 from scripts import call, contents, refused, run_folders, script, stamps
 
 import attack_lira
 import train_model
+from lira import attacks
 from lira.attacks import attack_targets
 from lira.data import read_digits
 from lira.metrics import auc, auc_interval
 from lira.split import make_split
 
-ATTACKS = ["lira", "lira-pooled", "lira-offline", "lira-offline-pooled", "rmia", "rmia-offline"]
-ATTACKS += ["ratio", "ratio-offline", "loss"]
-FIGURES = ["roc_log.png", "roc_linear.png", "histogram.png", "training.png"]
+ATTACKS = ["lira", "lira-pooled", "lira-bayes", "lira-offline", "lira-offline-pooled", "rmia", "rmia-offline"]
+ATTACKS += ["ratio", "ratio-offline", "loss"]  # learned needs 8 shadows
+FIGURES = ["roc_log.png", "roc_linear.png", "histogram.png", "training.png", "exposed.png"]
+NAMES = ["target_00", "target_01"]
 TARGETS, SHADOWS, SAMPLES = 2, 4, 600
 JOBS = [("target", 0), ("target", 1), *(("shadow", index) for index in range(4))]
 
@@ -63,7 +66,7 @@ def by_hand(run, job):
 def test_every_file_of_the_design_is_written(finished):
     logs = {f"train/{role}_{index:02d}.csv" for role, index in JOBS}
     files = contents(finished.results)
-    assert set(files) == {"attack.csv", "samples.csv", "models.csv", "scores.npz", *FIGURES, *logs}
+    assert set(files) == {"attack.csv", "samples.csv", "classes.csv", "models.csv", "scores.npz", *FIGURES, *logs}
     for figure in FIGURES:
         assert files[figure].startswith(b"\x89PNG\r\n")
         assert len(files[figure]) > 10_000
@@ -93,9 +96,12 @@ def test_attack_table_has_the_columns_and_rows_of_the_design(finished):
     columns = ["attack", "target", "convention", "queries", "shadows", "threshold", "balanced_accuracy"]
     for name in ("accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "tpr_at_fpr_0.0001"):
         columns += [name, f"{name}_low", f"{name}_high"]
-    columns += ["fpr_at_0.01", "fpr_at_0.001", "fpr_at_0.0001", "n_members", "n_nonmembers"]
+    for rate in ("0.01", "0.001", "0.0001"):
+        columns += [f"fpr_at_{rate}", f"fpr_at_{rate}_low", f"fpr_at_{rate}_high", f"resolvable_at_{rate}"]
+    columns += ["precision_at_prior_0.01", "precision_at_prior_0.1", "n_members", "n_nonmembers"]
     assert set(columns) <= set(table.columns)
-    assert list(zip(table.target, table.attack, strict=True)) == [(t, name) for t in range(TARGETS) for name in ATTACKS]
+    assert list(zip(table.target, table.attack, strict=True)) == [(t, name) for t in NAMES for name in ATTACKS]
+    assert set(table.convention) == {"lira"}
     assert set(table.queries) == {1}
     assert set(table.shadows) == {SHADOWS}
     assert set(table.n_members) == set(table.n_nonmembers) == {SAMPLES // 2}
@@ -125,7 +131,7 @@ def test_samples_table_follows_from_the_scores(finished):
     for place in range(0, TARGETS * SAMPLES, 7):
         row, (target, sample) = table.iloc[place], divmod(place, SAMPLES)
         inside, outside = shadows[truth[:, sample], sample], shadows[~truth[:, sample], sample]
-        assert (row.target, row["sample"], row.label) == (target, sample, found["label"][sample])
+        assert (row.target, row["sample"], row.label) == (NAMES[target], sample, found["label"][sample])
         assert row.member == found["member"][target, sample]
         assert row.phi == pytest.approx(found["phi"][target, sample, 0], rel=1e-6)
         moments = [inside.mean(), inside.std(ddof=1), outside.mean(), outside.std(ddof=1)]
@@ -163,7 +169,7 @@ def test_a_second_run_of_both_scripts_gives_the_same_bytes(finished, tmp_path, a
     assert call(train_model.main, argv).status == 0
     assert call(attack_lira.main, argv).status == 0
     first, second = (contents(folder) for folder in (finished.results, tmp_path / "result" / finished.results.name))
-    for name in ("attack.csv", "samples.csv"):
+    for name in ("attack.csv", "samples.csv", "classes.csv"):
         assert first[name] == second[name]
     assert len(asked) == TARGETS + SHADOWS
 
@@ -291,6 +297,169 @@ def test_lost_training_logs_do_not_stop_the_attack(own):
     assert call(attack_lira.main, [*own.argv, "--attacks", "loss"]).status == 0
 
 
+# --- queries, subsets, classes --------------------------------------------------------------------------------------
+
+
+def test_classes_follow_from_the_samples(finished):
+    samples, table = pd.read_csv(finished.results / "samples.csv"), pd.read_csv(finished.results / "classes.csv")
+    assert list(zip(table.attack, table["class"].astype(str), strict=True)) == [
+        (name, digit) for name in ATTACKS for digit in read_digits().class_names
+    ]
+    for place, row in enumerate(table.itertuples()):
+        own = samples[samples.label == place % 10]
+        assert row.guesses == len(own)
+        assert row.accuracy == pytest.approx((own[f"{row.attack}_decision"] == own.member).mean(), abs=1e-12)
+        areas = [auc(part[row.attack], part.member) for _, part in own.groupby("target")]
+        assert row.auc == pytest.approx(np.mean(areas), abs=1e-12)
+
+
+def test_three_queries_are_asked_once_the_plain_one_first(own, asked):
+    before, argv = scores(own), [*own.argv, "--n-queries", "3", "--attacks", "lira,loss"]
+    assert call(attack_lira.main, argv).status == 0
+    assert len(asked) == TARGETS + SHADOWS
+    after = scores(own)
+    assert after["phi"].shape == (TARGETS + SHADOWS, SAMPLES, 3)
+    np.testing.assert_allclose(after["phi"][..., 0], before["phi"][..., 0], rtol=1e-5, atol=1e-5)
+    assert after["queries"].tolist() == [[0, 0, 0], [0, 1, 0], [0, -1, 0]]  # digits are not mirrored
+    table = pd.read_csv(own.results / "attack.csv")
+    assert set(table.queries) == {3}
+    expected = attack_targets(after["phi"], after["member"], n_targets=TARGETS, attacks=["lira", "loss"])
+    assert table.auc.tolist() == pytest.approx([auc(one.score, after["member"][one.target]) for one in expected])
+    assert call(attack_lira.main, argv).status == 0
+    assert len(asked) == TARGETS + SHADOWS
+    assert "--n-queries must be at most" in refused(attack_lira.main, [*own.argv, "--n-queries", "9999"])
+
+
+def test_only_the_attacks_asked_for_are_run_in_that_order(own, asked):
+    called = call(attack_lira.main, [*own.argv, "--attacks", "loss,ratio"])
+    assert called.status == 0
+    for name in ("attack.csv", "classes.csv"):
+        assert pd.read_csv(own.results / name).attack.unique().tolist() == ["loss", "ratio"]
+    columns = pd.read_csv(own.results / "samples.csv").columns
+    assert columns[9:].tolist() == ["loss", "loss_decision", "ratio", "ratio_decision"]
+    assert [line.split()[0] for line in called.out.splitlines()[-3:]] == ["loss", "ratio", "*"]
+
+
+# --- scores from elsewhere, and what else can be asked ------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """attack(given, *flags, name=…) calls main() on scores in an empty folder; no figures: they take long."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(attack_lira.report, "figures", lambda *args, **settings: {})
+    monkeypatch.setattr(attack_lira, "prepare", None)  # no data set is read
+
+    def attack(given, *flags, name="their_scores.npz"):
+        np.savez(name, phi=given.phi, member=given.member, label=given.label)
+        argv = ["--scores", name, "--quiet", "-r", str(given.n_targets), *flags]
+        called = call(attack_lira.main, argv)
+        assert (called.status, called.err) == (0, "")
+        return called
+
+    return attack
+
+
+def test_scores_alone_need_no_data_and_make_no_model_folder(tmp_path):
+    """The real script with nothing but --scores, figures included."""
+    given = evidence(n_targets=1)
+    np.savez(tmp_path / "their_scores.npz", phi=given.phi[..., 0], member=given.member)
+    called = script("attack_lira.py", ["--scores", "their_scores.npz", "--quiet"], tmp_path)
+    assert (called.returncode, called.stderr) == (0, "")
+    assert "their_scores.npz: 1 target, 6 shadows\n" in called.stdout
+    files = {"attack.csv", "samples.csv", "classes.csv", "roc_log.png", "roc_linear.png", "histogram.png"}
+    assert set(contents(tmp_path)) == {"their_scores.npz", *(f"result/their_scores/{name}" for name in files)}
+
+
+def test_the_scores_of_a_run_give_the_tables_of_the_run(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(attack_lira.report, "figures", lambda *args, **settings: {})
+    argv = ["--scores", finished.results / "scores.npz", "-r", "2", "--result-dir", tmp_path, "--quiet"]
+    assert call(attack_lira.main, argv).status == 0
+    for name in ("attack.csv", "samples.csv", "classes.csv"):
+        assert (tmp_path / "scores" / name).read_bytes() == (finished.results / name).read_bytes(), name
+
+
+def test_leaving_one_out_gives_each_shadow_a_row(elsewhere, tmp_path):
+    given = evidence()
+    elsewhere(given, "--leave-one-out", "--attacks", "lira,loss")
+    table = pd.read_csv(tmp_path / "result" / "their_scores" / "leave_one_out.csv")
+    assert list(zip(table.target, table.attack, strict=True)) == [
+        (f"shadow_{index:02d}", name) for index in range(6) for name in ("lira", "loss")
+    ]
+    expected = attacks.leave_one_out(given.phi, given.member, n_targets=2, attacks=["lira", "loss"])
+    for name in ("lira", "loss"):
+        areas = [auc(one.score, given.member[one.target]) for one in expected if one.attack == name]
+        assert table[table.attack == name].auc.mean() == pytest.approx(np.mean(areas))
+    for row, one in zip(table.itertuples(), expected, strict=True):
+        assert row.accuracy == pytest.approx(((one.score >= one.threshold) == given.member[one.target]).mean())
+    assert list(table.columns) == list(pd.read_csv(tmp_path / "result" / "their_scores" / "attack.csv").columns)
+
+
+def test_the_curve_doubles_up_to_all_shadows(elsewhere, tmp_path):
+    elsewhere(evidence(n_shadows=10), "--curve")
+    folder = tmp_path / "result" / "their_scores"
+    curve, table = pd.read_csv(folder / "curve.csv"), pd.read_csv(folder / "attack.csv")
+    for name, group in curve.groupby("attack"):
+        assert sorted(group.shadows.unique()) == ([8, 10] if name == "learned" else [4, 8, 10]), name
+    assert set(curve.attack) == {*ATTACKS, "learned"}
+    pd.testing.assert_frame_equal(curve[curve.shadows == 10].reset_index(drop=True), table)
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_the_official_convention_changes_the_lira_rows_alone(elsewhere, tmp_path):
+    given, tables = evidence(n_shadows=6), {}
+    for convention in ("lira", "official"):
+        elsewhere(given, "--convention", convention)
+        tables[convention] = pd.read_csv(tmp_path / "result" / "their_scores" / "attack.csv").set_index("attack")
+        assert set(tables[convention].convention) == {convention}
+    changed = tables["lira"].threshold != tables["official"].threshold
+    assert set(changed[changed].index) == {"lira", "lira-pooled", "lira-offline", "lira-offline-pooled"}
+    scored = attack_targets(given.phi, given.member, n_targets=2, attacks=["lira"], convention="official")
+    areas = [auc(one.score, given.member[one.target]) for one in scored]
+    assert tables["official"].loc["lira"].auc.tolist() == pytest.approx(areas)
+
+
+def test_learned_needs_eight_shadows(elsewhere, tmp_path):
+    table = tmp_path / "result" / "their_scores" / "attack.csv"
+    for n_shadows, there in ((6, False), (8, True)):
+        elsewhere(evidence(n_shadows=n_shadows, n_targets=1), "--attacks", "loss,learned")
+        assert ("learned" in set(pd.read_csv(table).attack)) == there
+    table.unlink()
+    elsewhere(evidence(n_shadows=6), "--attacks", "loss")
+    line = refused(attack_lira.main, ["--scores", "their_scores.npz", "--quiet", "-r", "2", "--attacks", "learned"])
+    assert "--attacks learned needs more shadows than 6" in line
+
+
+def test_samples_that_no_shadow_can_judge_have_empty_cells(elsewhere, tmp_path):
+    given = evidence(n_targets=1)
+    given.member[1:, :10] = True
+    elsewhere(given)
+    table = pd.read_csv(tmp_path / "result" / "their_scores" / "samples.csv", keep_default_na=False)
+    assert set(table.lira[:10]) == set(table.lira_decision[:10]) == {""}
+    assert set(table.lira_decision[10:].astype(str)) == {"True", "False"}
+    assert "" not in set(table.loss_decision)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda given: {"phi": given.phi[:, :5]}, ["member", "(8, 5)", "(8, 40)"]),
+        (lambda given: {"phi": np.where(np.arange(40) == 7, np.nan, given.phi[..., 0])}, ["row 0", "column 7", "nan"]),
+        (lambda given: {"member": np.ones((8, 40), dtype=bool)}, ["no sample has both"]),
+        (lambda given: {"phi": given.phi[:5], "member": given.member[:5]}, ["4 shadows", "3 shadows"]),
+        (lambda given: {"phi": np.array([["a"] * 40] * 8, dtype=object)}, ["allow_pickle=False"]),
+    ],
+)
+def test_bad_scores_are_one_line_and_leave_nothing(tmp_path, monkeypatch, change, words):
+    monkeypatch.chdir(tmp_path)
+    given = evidence()
+    np.savez("bad.npz", **({"phi": given.phi, "member": given.member} | change(given)))
+    line = refused(attack_lira.main, ["--scores", "bad.npz", "-r", "2"])
+    for word in words:
+        assert word in line
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.npz"]
+
+
 # --- the user's own ------------------------------------------------------------------------------------------------
 
 
@@ -315,19 +484,22 @@ def test_own_pictures_and_network_with_batch_norm_go_end_to_end(tmp_path):
 
 def test_the_last_lines_are_the_table(finished):
     table, models = pd.read_csv(finished.results / "attack.csv"), pd.read_csv(finished.results / "models.csv")
-    lines = finished.attacked.out.splitlines()
-    heads = len(lines) - len(ATTACKS) - 3
+    found, lines = scores(finished), finished.attacked.out.splitlines()
+    heads = len(lines) - len(ATTACKS) - 4
     accuracy = models[models.role == "target"].test_accuracy.mean()
-    assert lines[heads].startswith(f"test accuracy {accuracy:.1%} over 2 targets; 1,200 guesses an attack")
-    assert " ".join(lines[heads + 1].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % at 0.1 % FPR"
+    assert lines[heads] == f"test accuracy {accuracy:.1%} over 2 targets"
+    assert " ".join(lines[heads + 1].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % 0.1 % FPR"
     assert set(lines[heads + 2]) == {"-"}
-    for line, name in zip(lines[heads + 3 :], ATTACKS, strict=True):
-        rows, (attack, share, low, high, area, *tpr) = table[table.attack == name], line.split()
+    strongest = attacks.strongest(attack_targets(found["phi"], found["member"], n_targets=TARGETS))
+    for line, name in zip(lines[heads + 3 : -1], ATTACKS, strict=True):
+        assert (" * " in line) == (name == strongest)
+        rows, (attack, share, low, high, area, *tpr) = table[table.attack == name], line.replace(" *", "").split()
         assert attack == name
         assert share == f"{rows.accuracy.mean():.1%}"
         assert float(low.strip("[%,")) < float(share.strip("%")) < float(high.strip("%]"))
         assert area == f"{rows.auc.mean():.3f}"
         assert tpr == [f"{rows['tpr_at_fpr_0.01'].mean():.2%}", f"{rows['tpr_at_fpr_0.001'].mean():.2%}"]
+    assert lines[-1] == "* strongest by the shadows' own left-out scores; 1,200 guesses an attack"
     assert max(map(len, lines[heads:])) <= 80
 
 
@@ -335,13 +507,14 @@ def test_the_real_script_is_quiet_and_ends_in_the_table(own):
     called = script("attack_lira.py", [*own.argv, "--quiet"], own.folder)
     assert called.returncode == 0
     assert called.stderr == ""
-    assert called.stdout.splitlines()[-1].startswith("loss ")
+    assert called.stdout.splitlines()[-2].startswith("loss ")
+    assert called.stdout.splitlines()[-1].startswith("* strongest")
     assert called.stdout == finished_output(own)
 
 
 def finished_output(own):
     """What main() said in another folder, with this folder's name."""
-    first = own.attacked.out.splitlines()[1]
+    (first,) = [line for line in own.attacked.out.splitlines() if "/: tables" in line]
     return own.attacked.out.replace(first.partition("/:")[0], str(own.results), 1)
 
 

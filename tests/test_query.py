@@ -7,7 +7,8 @@ from scripts import normed
 from tiny import pool
 from torch import nn
 
-from lira.query import query_model
+from lira.errors import InputError
+from lira.query import IDENTITY, declared_queries, query_model
 
 INDEX = torch.arange(37, 49)
 
@@ -104,3 +105,49 @@ def test_each_query_is_a_column():
     for column, query in zip(found.T, queries, strict=True):
         np.testing.assert_allclose(column, ask(model, one, queries=(query,))[:, 0], rtol=1e-6)
     assert not np.allclose(found[:, 0], found[:, 1])
+
+
+# --- the declared list ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_the_declared_list_is_fixed_and_begins_with_the_identity(flip):
+    """A shorter list is the head of a longer one: more queries never change those there are."""
+    longest = (1 + 8 * 3) * (1 + flip)
+    every = declared_queries(longest, flip=flip, margin=3)
+    assert every[0] == IDENTITY
+    assert every == declared_queries(longest, flip=flip, margin=3)
+    assert len(set(every)) == longest
+    for n in range(1, longest):
+        assert declared_queries(n, flip=flip, margin=3) == every[:n]
+
+
+def test_pictures_are_mirrored_only_where_training_mirrors_them():
+    assert declared_queries(2, flip=True, margin=4) == (IDENTITY, (0, 0, True))
+    assert not any(mirror for _, _, mirror in declared_queries(33, flip=False, margin=4))
+    assert sum(mirror for _, _, mirror in declared_queries(66, flip=True, margin=4)) == 33
+
+
+def test_near_shifts_come_before_far_ones_and_none_leaves_the_margin():
+    shifts = declared_queries(33, flip=False, margin=4)
+    reach = [max(abs(down), abs(right)) for down, right, _ in shifts]
+    assert reach == sorted(reach)
+    assert reach[-1] == 4
+    assert shifts[1:5] == ((0, 1, False), (0, -1, False), (1, 0, False), (-1, 0, False))
+
+
+@pytest.mark.parametrize(("margin", "flip", "most"), [(0, False, 1), (0, True, 2), (1, False, 9), (4, True, 66)])
+def test_more_queries_than_there_are_is_one_line(margin, flip, most):
+    assert len(declared_queries(most, flip=flip, margin=margin)) == most
+    with pytest.raises(InputError) as caught:
+        declared_queries(most + 1, flip=flip, margin=margin)
+    assert f"at most {most}" in str(caught.value)
+    assert f"got {most + 1}" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_every_declared_query_shows_another_picture():
+    one = pool(size=(16, 20))
+    queries = declared_queries(2 * (1 + 8 * one.margin), flip=True, margin=one.margin)
+    shown = {one.plain(INDEX[:1], query).numpy().tobytes() for query in queries}
+    assert len(shown) == len(queries)

@@ -1,4 +1,4 @@
-"""Tables from numbers, and figures that can be drawn from whatever there is."""
+"""The table on the screen, and figures that can be drawn from whatever there is."""
 
 import io
 import warnings
@@ -6,22 +6,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
+from played import N, evidence, played, truths
 
-from lira import report
-from lira.attacks import ATTACKS, Scored, attack_targets
+from lira import report, tables
+from lira.attacks import ATTACKS, Scored, curve
 from lira.metrics import clopper_pearson
-
-N = 40
-
-
-def played(n_targets=2, n_shadows=6, attacks=None, seed=0, gap=2.0):
-    """Scores of models whose members answer `gap` higher."""
-    rng = np.random.default_rng(seed)
-    half = np.array([rng.permutation(N) < N // 2 for _ in range(n_shadows // 2)])
-    shadows = np.stack([half, ~half], axis=1).reshape(n_shadows, N)
-    member = np.concatenate([[rng.permutation(N) < N // 2 for _ in range(n_targets)], shadows])
-    phi = (rng.normal(size=(len(member), N, 1)) + gap * member[:, :, None]).astype(np.float32)
-    return phi, member, attack_targets(phi, member, n_targets=n_targets, attacks=attacks)
 
 
 def logs(models=("target_00", "shadow_00", "shadow_01"), epochs=3):
@@ -41,71 +31,70 @@ def drawn(figure):
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure.savefig(file, format="png")
+        figure.savefig(file, format="png", dpi=40)
     return file.getvalue()
 
 
-def test_attack_table_has_a_row_for_each_attack_and_target():
-    _, member, scored = played()
-    table = report.attack_table(scored, member, queries=1, shadows=6)
-    assert len(table) == 2 * len(ATTACKS)
-    assert set(zip(table.attack, table.target, strict=True)) == {
-        (name, target) for name in ATTACKS for target in (0, 1)
-    }
-    for one, row in zip(scored, table.itertuples(), strict=True):
-        right = sum(
-            (score >= one.threshold) == truth for score, truth in zip(one.score, member[one.target], strict=True)
-        )
-        assert row.accuracy == pytest.approx(right / N)
-        assert (row.accuracy_low, row.accuracy_high) == pytest.approx(clopper_pearson(right, N))
-        assert (row.queries, row.shadows, row.n_members, row.n_nonmembers) == (1, 6, N // 2, N // 2)
+# --- the terminal --------------------------------------------------------------------------------------------------
 
 
-def test_samples_table_shows_the_mean_over_queries():
-    rng = np.random.default_rng(0)
-    phi, member, scored = played(n_targets=1, attacks=["loss"])
-    phi = np.concatenate([phi, rng.normal(size=phi.shape).astype(np.float32)], axis=2)
-    table = report.samples_table(scored, phi, member, np.arange(N), n_targets=1)
-    mean = phi.astype(float).mean(axis=2)
-    np.testing.assert_allclose(table.phi, mean[0])
-    for sample in range(N):
-        inside = mean[1:][member[1:, sample], sample]
-        assert table.mean_in[sample] == pytest.approx(inside.mean())
-        assert table.std_in[sample] == pytest.approx(inside.std(ddof=1))
-    assert table["loss_decision"].tolist() == (scored[0].score >= scored[0].threshold).tolist()
+def summary_of(given, scored):
+    table = tables.attack_table(scored, given.member, given.names, convention="lira", **given.shape)
+    return tables.summary_table(table)
 
 
 @pytest.mark.parametrize("n_targets", [1, 3])
-def test_summary_pools_the_guesses_of_all_targets(n_targets):
-    _, member, scored = played(n_targets=n_targets, attacks=["lira", "loss"])
-    table = report.attack_table(scored, member, queries=1, shadows=6)
-    models = pd.DataFrame({"role": ["target"] * 5 + ["shadow"], "test_accuracy": [0.5, 0.6, 0.7, 0.0, 0.0, 0.0]})
-    lines = report.terminal_summary(table, models, n_targets=n_targets).splitlines()
-    assert lines[0].startswith(f"test accuracy {np.mean([0.5, 0.6, 0.7][:n_targets]):.1%}")
-    assert f"{n_targets * N} guesses an attack" in lines[0]
-    assert ("3 targets" in lines[0]) == (n_targets == 3)
-    for line, name in zip(lines[3:], ("lira", "loss"), strict=True):
+def test_the_screen_shows_the_guesses_of_all_targets_together(n_targets):
+    given, scored = played(n_targets=n_targets, attacks=["lira", "loss"])
+    summary = summary_of(given, scored)
+    lines = report.terminal_table(summary, "loss").splitlines()
+    assert " ".join(lines[0].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % 0.1 % FPR"
+    assert set(lines[1]) == {"-"}
+    assert len(lines) == 5
+    for line, name in zip(lines[2:4], ("lira", "loss"), strict=True):
         own = [one for one in scored if one.attack == name]
-        right = sum(int(((one.score >= one.threshold) == member[one.target]).sum()) for one in own)
+        right = sum(int(((one.score >= one.threshold) == given.member[one.target]).sum()) for one in own)
         low, high = clopper_pearson(right, n_targets * N)
-        assert line.split()[:4] == [name, f"{right / (n_targets * N):.1%}", f"[{low:.1%},", f"{high:.1%}]"]
+        cells = line.replace(" *", "").split()
+        assert cells[:4] == [name, f"{right / (n_targets * N):.1%}", f"[{low:.1%},", f"{high:.1%}]"]
+        row = summary[summary.attack == name].iloc[0]
+        rates = [f"{row['tpr_at_fpr_0.01']:.2%}", f"{row['tpr_at_fpr_0.001']:.2%}"]
+        assert cells[4:] == [f"{row.auc:.3f}", *rates]
+        assert ("*" in line) == (name == "loss")
+    assert lines[4] == f"* strongest by the shadows' own left-out scores; {n_targets * N} guesses an attack"
 
 
-def test_summary_fits_80_columns_for_many_targets():
-    _, member, scored = played(n_targets=20)
-    table = report.attack_table(scored, member, queries=1, shadows=6)
-    table[["n_members", "n_nonmembers"]] = 5000
-    models = pd.DataFrame({"role": ["target"] * 20, "test_accuracy": [0.9] * 20})
-    assert max(map(len, report.terminal_summary(table, models, n_targets=20).splitlines())) <= 80
+def test_the_screen_fits_80_columns_for_many_targets():
+    given, scored = played(n_targets=20, n_shadows=8)
+    summary = summary_of(given, scored)
+    summary["guesses"] = 200_000
+    for strongest in ATTACKS:
+        lines = report.terminal_table(summary, strongest).splitlines()
+        assert max(map(len, lines)) <= 80
+        assert sum(" * " in line for line in lines[2:-1]) == 1
+
+
+def test_attacks_that_scored_different_samples_say_how_many_guesses():
+    given, (lira, loss) = played(n_targets=1, attacks=["lira", "loss"])
+    score = np.where(np.arange(N) < 10, np.nan, lira.score)
+    summary = summary_of(given, [Scored("lira", 0, score, lira.threshold, 0.5), loss])
+    assert report.terminal_table(summary, "lira").endswith(f"; {N - 10} to {N} guesses an attack")
+
+
+def test_figures_that_are_not_known_are_dashes():
+    given = truths([True] * 10)
+    summary = summary_of(given, [Scored("loss", 0, np.arange(10.0), np.nan, np.nan)])
+    line = report.terminal_table(summary, "loss").splitlines()[2]
+    assert line.split() == ["loss", "*", "-", "-", "-", "-"]
 
 
 # --- figures -------------------------------------------------------------------------------------------------------
 
 
 def test_every_figure_is_drawn_without_a_warning():
-    _, member, scored = played()
-    figures = report.figures(scored, member, logs(), title="a run")
-    assert set(figures) == {"roc_log.png", "roc_linear.png", "histogram.png", "training.png"}
+    given, scored = played(pictures=True)
+    figures = report.figures(scored, given, logs(), "lira", title="a run")
+    assert set(figures) == {"roc_log.png", "roc_linear.png", "histogram.png", "training.png", "exposed.png"}
     for figure in figures.values():
         assert drawn(figure).startswith(b"\x89PNG")
         assert any("a run" in text.get_text() for text in figure.findobj(match=lambda a: hasattr(a, "get_text")))
@@ -113,11 +102,11 @@ def test_every_figure_is_drawn_without_a_warning():
 
 def test_curves_are_the_raw_steps_over_all_targets():
     """Against a loop over thresholds."""
-    _, member, scored = played(attacks=["lira"])
-    axes = report.figures(scored, member, {}, title="")["roc_linear.png"].axes[0]
+    given, scored = played(attacks=["lira"])
+    axes = report.figures(scored, given, {}, "lira", title="")["roc_linear.png"].axes[0]
     (line,) = [line for line in axes.lines if line.get_label() == "lira"]
     score = np.concatenate([one.score for one in scored])
-    truth = np.concatenate([member[one.target] for one in scored])
+    truth = np.concatenate([given.member[one.target] for one in scored])
     cuts = [np.inf, *sorted(set(score), reverse=True)]
     np.testing.assert_allclose(line.get_xdata(), [(score[~truth] >= cut).mean() for cut in cuts])
     np.testing.assert_allclose(line.get_ydata(), [(score[truth] >= cut).mean() for cut in cuts])
@@ -125,8 +114,8 @@ def test_curves_are_the_raw_steps_over_all_targets():
 
 
 def test_histograms_hold_every_sample_once():
-    _, member, scored = played(attacks=["lira", "loss"])
-    figure = report.figures(scored, member, {}, title="")["histogram.png"]
+    given, scored = played(attacks=["lira", "loss"])
+    figure = report.figures(scored, given, {}, "lira", title="")["histogram.png"]
     for axes in figure.axes[:2]:
         heights = sum(patch.get_height() for patch in axes.patches)
         assert heights == 2 * N
@@ -142,20 +131,98 @@ def test_training_curves_are_drawn_from_the_logs_there_are(models):
 
 
 def test_without_logs_there_is_no_training_figure():
-    _, member, scored = played(attacks=["loss"])
-    assert "training.png" not in report.figures(scored, member, {}, title="x")
+    given, scored = played(attacks=["loss"])
+    assert set(report.figures(scored, given, {}, "loss", title="x")) == {
+        "roc_log.png",
+        "roc_linear.png",
+        "histogram.png",
+    }
 
 
-def test_scores_that_are_all_equal_can_be_drawn():
-    member = np.array([[True, False] * 5])
-    scored = [Scored("loss", 0, np.zeros(10), 0.0, 0.5)]
-    for figure in report.figures(scored, member, {}, title="x").values():
+@pytest.mark.parametrize("threshold", [0.0, np.inf, -np.inf, np.nan])
+def test_equal_scores_and_any_threshold_can_be_drawn(threshold):
+    """Where no guess is better than none the threshold is inf, and without left-out scores there is none."""
+    score = np.zeros(10) if threshold == 0 else np.arange(10.0)
+    scored = [Scored("loss", 0, score, threshold, 0.5)]
+    figures = report.figures(scored, truths([True, False] * 5), {}, "loss", title="x")
+    assert set(figures) == {"roc_log.png", "roc_linear.png", "histogram.png"}
+    for figure in figures.values():
         assert drawn(figure)
 
 
-def test_an_infinite_threshold_can_be_drawn():
-    """Where no guess is better than none, the threshold is inf."""
-    member = np.array([[True, False] * 5])
-    scored = [Scored("loss", 0, np.arange(10.0), np.inf, 0.5)]
-    for figure in report.figures(scored, member, {}, title="x").values():
+def test_samples_without_a_score_are_left_out_of_every_figure():
+    given, (one,) = played(n_targets=1, attacks=["lira"], pictures=True)
+    score = np.where(np.arange(N) % 4 == 0, np.nan, one.score)
+    figures = report.figures([Scored("lira", 0, score, one.threshold, 0.5)], given, {}, "lira", title="x")
+    for figure in figures.values():
         assert drawn(figure)
+    known = ~np.isnan(score)
+    assert sum(patch.get_height() for patch in figures["histogram.png"].axes[0].patches) == known.sum()
+    shown = [axes.get_title() for axes in figures["exposed.png"].axes if axes.images]
+    assert len(shown) == (given.member[0] & known).sum()
+    assert not any("nan" in caption for caption in shown)
+
+
+@pytest.mark.parametrize(
+    ("truth", "score"), [([True] * 6, np.arange(6.0)), ([False] * 6, np.arange(6.0)), ([True, False] * 3, [np.nan] * 6)]
+)
+def test_an_attack_without_both_sides_has_no_curve_and_stops_nobody(truth, score):
+    """Beside an attack that has both, and alone."""
+    hopeless = Scored("lira", 0, np.array(score), 3.0, 0.5)
+    good = Scored("loss", 1, np.arange(6.0), 3.0, 0.5)
+    given = truths(truth, [True, False] * 3)
+    figures = report.figures([hopeless, good], given, {}, "lira", title="x")
+    for name in ("roc_log.png", "roc_linear.png"):
+        labels = [line.get_label() for line in figures[name].axes[0].lines]
+        assert labels == ["loss", "guessing"]
+    for figure in figures.values():
+        assert drawn(figure)
+    for figure in report.figures([hopeless], given, {}, "lira", title="x").values():
+        assert drawn(figure)
+
+
+# --- the most exposed ----------------------------------------------------------------------------------------------
+
+
+def test_the_most_exposed_are_the_members_with_the_highest_scores():
+    """Of the first target, by the strongest attack, highest first; each picture is its sample's."""
+    given, scored = played(pictures=True, attacks=["lira", "loss"])
+    figure = report.figures(scored, given, {}, "loss", title="x")["exposed.png"]
+    (loss,) = [one for one in scored if (one.attack, one.target) == ("loss", 0)]
+    order = sorted(np.flatnonzero(given.member[0]), key=lambda sample: -loss.score[sample])
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == N // 2
+    for axes, sample in zip(shown, order, strict=True):
+        assert axes.get_title() == f"{'abcd'[given.label[sample]]}\n#{sample}: {loss.score[sample]:.3g}"
+        np.testing.assert_array_equal(axes.images[0].get_array(), given.pictures[sample, 0])
+    assert "target_00" in figure.get_suptitle()
+    assert "loss" in figure.get_suptitle()
+
+
+def test_class_names_are_shown_as_they_are():
+    given, scored = played(pictures=True, n_targets=1, classes=2, attacks=["loss"])
+    given = given.__class__(
+        **{**vars(given), "class_names": ("$x_{$", "a\\b"), "pictures": given.pictures.repeat(3, 1)}
+    )
+    assert drawn(report.figures(scored, given, {}, "loss", title="x")["exposed.png"])
+
+
+# --- the curve -----------------------------------------------------------------------------------------------------
+
+
+def test_the_curve_shows_the_mean_over_targets():
+    given = evidence(n_shadows=10)
+    points = curve(given.phi, given.member, n_targets=2)
+    table = tables.curve_table(points, given.member, given.names, convention="lira", **given.shape)
+    figure = report.curve_figure(table, title="a run")
+    assert drawn(figure)
+    for axes, column in zip(figure.axes, ("auc", "tpr_at_fpr_0.01"), strict=True):
+        lines = {line.get_label(): line for line in axes.lines}
+        assert list(lines) == list(ATTACKS)
+        assert len({(to_hex(line.get_color()), line.get_linestyle()) for line in axes.lines}) == len(ATTACKS)
+        for name, line in lines.items():
+            sizes = [8, 10] if name == "learned" else [4, 8, 10]
+            rows = table[table.attack == name]
+            assert line.get_xdata().tolist() == sizes
+            means = [rows[rows.shadows == size][column].mean() for size in sizes]
+            np.testing.assert_allclose(line.get_ydata(), means)

@@ -1,0 +1,190 @@
+"""Tables from numbers, each against a loop over samples; what cannot be said stays empty."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from played import N, evidence, played, truths
+
+from lira import tables
+from lira.attacks import ATTACKS, Scored, curve
+from lira.metrics import auc, clopper_pearson
+
+ATTACKS_OF_SIX = [name for name in ATTACKS if name != "learned"]  # six shadows are too few for it
+
+
+def attack_table(given, scored):
+    return tables.attack_table(scored, given.member, given.names, convention="lira", **given.shape)
+
+
+# --- attack.csv ----------------------------------------------------------------------------------------------------
+
+
+def test_attack_table_has_a_row_for_each_attack_and_target():
+    given, scored = played()
+    table = attack_table(given, scored)
+    assert len(table) == 2 * len(ATTACKS_OF_SIX)
+    assert list(zip(table.attack, table.target, strict=True)) == [
+        (name, target) for target in ("target_00", "target_01") for name in ATTACKS_OF_SIX
+    ]
+    for one, row in zip(scored, table.itertuples(), strict=True):
+        truths = given.member[one.target]
+        right = sum((score >= one.threshold) == truth for score, truth in zip(one.score, truths, strict=True))
+        assert row.accuracy == pytest.approx(right / N)
+        assert (row.accuracy_low, row.accuracy_high) == pytest.approx(clopper_pearson(right, N))
+        assert (row.queries, row.shadows, row.n_members, row.n_nonmembers) == (1, 6, N // 2, N // 2)
+        assert row.convention == "lira"
+
+
+def test_scores_that_are_missing_are_counted_and_left_out_of_every_figure():
+    given, (one,) = played(attacks=["lira"], n_targets=1)
+    score = np.where(np.arange(N) % 5 == 0, np.nan, one.score)
+    holed, known = Scored("lira", 0, score, one.threshold, one.strength), ~np.isnan(score)
+    row = attack_table(given, [holed]).iloc[0]
+    assert (row.n_unscored, row.n_members + row.n_nonmembers) == (N // 5, N - N // 5)
+    assert row.accuracy == ((score >= one.threshold) == given.member[0])[known].mean()
+    assert row.auc == auc(score[known], given.member[0][known])
+
+
+def test_a_target_with_one_side_has_an_accuracy_and_no_auc():
+    given = truths([True] * 10)
+    row = attack_table(given, [Scored("loss", 0, np.arange(10.0), 5.0, 0.5)]).iloc[0]
+    assert (row.accuracy, row.n_members, row.n_nonmembers) == (0.5, 10, 0)
+    assert np.isnan([row.auc, row.balanced_accuracy, row["tpr_at_fpr_0.01"], row["fpr_at_0.01"]]).all()
+
+
+def test_curve_table_says_how_many_shadows_each_row_had():
+    given = evidence()
+    points = curve(given.phi, given.member, n_targets=2, attacks=["lira", "loss"])
+    table = tables.curve_table(points, given.member, given.names, convention="lira", **given.shape)
+    assert table.shadows.tolist() == [4] * 4 + [6] * 4
+    assert table.attack.tolist() == ["lira", "loss"] * 4
+    last = attack_table(given, [one for size, one in points if size == 6])
+    pd.testing.assert_frame_equal(table[table.shadows == 6].reset_index(drop=True), last)
+    assert list(table.columns) == list(last.columns)
+
+
+# --- samples.csv ---------------------------------------------------------------------------------------------------
+
+
+def test_samples_table_shows_the_mean_over_queries():
+    given, scored = played(n_targets=1, n_queries=2, attacks=["loss"])
+    table = tables.samples_table(scored, given)
+    mean = given.phi.astype(float).mean(axis=2)
+    np.testing.assert_allclose(table.phi, mean[0])
+    for sample in range(N):
+        inside, outside = (mean[1:][given.member[1:, sample] == side, sample] for side in (True, False))
+        assert table.mean_in[sample] == pytest.approx(inside.mean())
+        assert table.std_in[sample] == pytest.approx(inside.std(ddof=1))
+        assert table.mean_out[sample] == pytest.approx(outside.mean())
+        assert table.std_out[sample] == pytest.approx(outside.std(ddof=1))
+    assert table["loss_decision"].tolist() == (scored[0].score >= scored[0].threshold).tolist()
+    np.testing.assert_array_equal(table.label, given.label)
+
+
+def test_samples_table_has_every_target_and_attack():
+    given, scored = played()
+    table = tables.samples_table(scored, given)
+    assert table.target.tolist() == ["target_00"] * N + ["target_01"] * N
+    assert table["sample"].tolist() == [*range(N)] * 2
+    np.testing.assert_array_equal(table.member, given.member[:2].ravel())
+    for one in scored:
+        own = table[table.target == given.names[one.target]]
+        np.testing.assert_array_equal(own[one.attack], one.score)
+
+
+def test_a_sample_without_a_score_has_no_decision():
+    given, (one,) = played(attacks=["lira"], n_targets=1)
+    score = np.where(np.arange(N) < 3, np.nan, one.score)
+    table = tables.samples_table([Scored("lira", 0, score, one.threshold, 0.5)], given)
+    assert table.lira_decision.isna().tolist() == [True] * 3 + [False] * (N - 3)
+    assert table.lira_decision[3:].tolist() == (score[3:] >= one.threshold).tolist()
+    text = table.to_csv(index=False).splitlines()
+    assert text[1].endswith(",,")
+    assert text[4].endswith((",True", ",False"))
+
+
+def test_without_a_threshold_nobody_is_called_a_member_or_not():
+    given, (one,) = played(attacks=["lira"], n_targets=1)
+    table = tables.samples_table([Scored("lira", 0, one.score, np.nan, np.nan)], given)
+    assert table.lira_decision.isna().all()
+    np.testing.assert_array_equal(table.lira, one.score)
+
+
+# --- classes.csv ---------------------------------------------------------------------------------------------------
+
+
+def test_classes_table_equals_a_loop_over_targets_and_samples():
+    given, scored = played(attacks=["lira", "ratio"])
+    table = tables.classes_table(scored, given)
+    assert list(zip(table.attack, table["class"], strict=True)) == [
+        (attack, name) for attack in ("lira", "ratio") for name in "abcd"
+    ]
+    for row in table.itertuples():
+        right, areas = 0, []
+        for one in (one for one in scored if one.attack == row.attack):
+            samples = [sample for sample in range(N) if "abcd"[given.label[sample]] == row[2]]
+            truth = given.member[one.target][samples]
+            right += sum((one.score[sample] >= one.threshold) == given.member[one.target, sample] for sample in samples)
+            areas.append(auc(one.score[samples], truth))
+        assert row.guesses == 2 * N // 4
+        assert row.accuracy == right / row.guesses
+        assert (row.accuracy_low, row.accuracy_high) == pytest.approx(clopper_pearson(right, row.guesses))
+        assert row.auc == pytest.approx(np.mean(areas))
+
+
+def test_a_class_without_samples_or_with_one_side_has_empty_cells():
+    given = truths([True, True, False, False, True])
+    given = given.__class__(**{**vars(given), "label": np.array([0, 0, 2, 2, 2]), "class_names": ("a", "b", "c")})
+    table = tables.classes_table([Scored("loss", 0, np.array([3.0, 1, 0, 0, 5]), 2.0, 0.5)], given).set_index("class")
+    assert (table.loc["a"].accuracy, table.loc["a"].guesses) == (0.5, 2)
+    assert np.isnan(table.loc["a"].auc)  # members only
+    assert table.loc["b"].guesses == 0
+    assert table.loc["b", ["accuracy", "accuracy_low", "accuracy_high", "auc"]].isna().all()
+    assert (table.loc["c"].accuracy, table.loc["c"].auc, table.loc["c"].guesses) == (1.0, 1.0, 3)
+
+
+def test_a_class_counts_only_the_samples_that_were_scored():
+    given = truths([True, False, True, False])
+    table = tables.classes_table([Scored("loss", 0, np.array([3.0, 1, np.nan, np.nan]), 2.0, 0.5)], given)
+    assert (table.accuracy[0], table.auc[0], table.guesses[0]) == (1.0, 1.0, 2)
+
+
+def test_without_a_threshold_a_class_has_an_auc_and_no_accuracy():
+    given = truths([True, False, True, False])
+    table = tables.classes_table([Scored("loss", 0, np.array([3.0, 1, 4, 0]), np.nan, np.nan)], given)
+    assert table[["accuracy", "accuracy_low", "accuracy_high"]].isna().all(axis=None)
+    assert (table.auc[0], table.guesses[0]) == (1.0, 0)
+
+
+# --- the summary ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_targets", [1, 3])
+def test_summary_pools_the_guesses_of_all_targets(n_targets):
+    given, scored = played(n_targets=n_targets, attacks=["lira", "loss"])
+    table = attack_table(given, scored)
+    summary = tables.summary_table(table)
+    assert summary.attack.tolist() == ["lira", "loss"]
+    for row in summary.itertuples():
+        own = [one for one in scored if one.attack == row.attack]
+        right = sum(int(((one.score >= one.threshold) == given.member[one.target]).sum()) for one in own)
+        assert row.accuracy == right / (n_targets * N)
+        assert (row.accuracy_low, row.accuracy_high) == pytest.approx(clopper_pearson(right, n_targets * N))
+        assert (row.targets, row.guesses) == (n_targets, n_targets * N)
+        areas = [auc(one.score, given.member[one.target]) for one in own]
+        assert row.auc == pytest.approx(np.mean(areas))
+        assert row.auc_std == pytest.approx(np.std(areas, ddof=1) if n_targets > 1 else np.nan, nan_ok=True)
+    rates = table.groupby("attack", sort=False)["tpr_at_fpr_0.001"].mean()
+    np.testing.assert_allclose(summary["tpr_at_fpr_0.001"], rates)
+
+
+def test_a_target_without_a_threshold_is_no_wrong_guess():
+    given, (first, second) = played(n_targets=2, attacks=["lira"])
+    unknown = Scored("lira", 1, second.score, np.nan, np.nan)
+    (alone,) = attack_table(given, [first]).accuracy
+    summary = tables.summary_table(attack_table(given, [first, unknown])).iloc[0]
+    assert (summary.accuracy, summary.guesses) == (alone, N)
+    none = tables.summary_table(attack_table(given, [unknown])).iloc[0]
+    assert np.isnan([none.accuracy, none.accuracy_low, none.accuracy_high]).all()
+    assert none.guesses == 0
+    assert none.auc == auc(second.score, given.member[1])
