@@ -83,14 +83,11 @@ def against_scipy(n_shadows, n_samples):
     slow, expected = clock(lambda: loop(n_shadows + 1, some))
     slow_one, _ = clock(lambda: loop(1, some))
     np.testing.assert_allclose(ours()[:, :some], expected, rtol=1e-6, atol=1e-6)
-    print(
-        f"lira, fit and scores, {n_shadows} shadows x {n_samples} samples, against multivariate_normal.pdf twice a score"
-    )
+    print(f"lira, fit and scores, {n_shadows} x {n_samples}, against multivariate_normal.pdf twice a score")
     for what, quick, slow_seconds in [("one model", one, slow_one), ("every model", fast, slow)]:
         slow_seconds *= n_samples / some
-        print(
-            f"  {what:12s}{quick * 1e3:9.1f} ms   loop {slow_seconds:8.1f} s   ratio {slow_seconds / quick:8.0f}"
-        )
+        ratio = slow_seconds / quick
+        print(f"  {what:12s}{quick * 1e3:9.1f} ms   loop {slow_seconds:8.1f} s   ratio {ratio:8.0f}")
 
 
 def main():
