@@ -22,9 +22,8 @@ from scipy.special import digamma, gammaln, polygamma
 
 from .formulas import VARIANCE_FLOOR
 
-MOST_SAMPLES = (
-    4000  # samples that the prior is learned from, evenly spread: enough for its K * (4 + J) numbers
-)
+# Evenly spread samples that the prior is learned from: enough for its K * (4 + J) numbers.
+MOST_SAMPLES = 2500
 SAMPLES_A_COMPONENT, MOST_A_SIDE = 100, 5  # K is at most 5 variances times 5 gaps
 SAMPLES_A_KNOT, MOST_KNOTS = 250, 8
 ITERATIONS = 25
