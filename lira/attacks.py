@@ -50,9 +50,7 @@ def validate_scores(phi, member, n_targets):
             f"save one boolean for each model and sample"
         )
     if member.dtype.kind not in "biuf":
-        raise InputError(
-            f"member must be boolean, not {member.dtype}: save True where the model saw the sample"
-        )
+        raise InputError(f"member must be boolean, not {member.dtype}: save True where the model saw the sample")
     _check_values(phi, member)
     member = member.astype(bool)
     shadows = len(phi) - n_targets
@@ -87,9 +85,7 @@ def _check_values(phi, member):
             )
 
 
-def attack_targets(
-    phi, member, *, n_targets, attacks=None, convention="lira", seed=0, progress=None, **parameters
-):
+def attack_targets(phi, member, *, n_targets, attacks=None, convention="lira", seed=0, progress=None, **parameters):
     """Attack every target with all shadows.
 
     phi: float (M, N, A), float32 or float64; member: bool (M, N); rows 0..n_targets-1 are targets, the rest
@@ -104,9 +100,7 @@ def attack_targets(
     return bench.play(bench.statistics, range(n_targets), progress=progress)
 
 
-def leave_one_out(
-    phi, member, *, n_targets, attacks=None, convention="lira", seed=0, progress=None, **parameters
-):
+def leave_one_out(phi, member, *, n_targets, attacks=None, convention="lira", seed=0, progress=None, **parameters):
     """Attack every shadow in turn with the others, what would give it away left out.
 
     Arguments and result as for `attack_targets`; `Scored.target` is the shadow's row into phi (from
@@ -150,9 +144,7 @@ def curve(
     result = []
     for done, size in enumerate(sizes):
         if not FEWEST_SHADOWS <= size <= len(order):
-            raise InputError(
-                f"a curve needs {FEWEST_SHADOWS} to {len(order)} shadows, not {size}: change the sizes"
-            )
+            raise InputError(f"a curve needs {FEWEST_SHADOWS} to {len(order)} shadows, not {size}: change the sizes")
         shadows = [n_targets + row for row in order[:size]]
         options = Options(convention, seed=seed, **parameters)
         bench = Bench(phi, member, n_targets, attacks, options, shadows)

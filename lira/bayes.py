@@ -118,9 +118,7 @@ def _starting_prior(evidence):
     centre = np.quantile(pooled, middles)
     order = np.argsort(pooled, kind="stable")
     gaps = [np.quantile(evidence.gap[some], middles) for some in np.array_split(order, side)]
-    knots = np.quantile(
-        evidence.level, np.linspace(0.03, 0.97, int(np.clip(total // SAMPLES_A_KNOT, 1, MOST_KNOTS)))
-    )
+    knots = np.quantile(evidence.level, np.linspace(0.03, 0.97, int(np.clip(total // SAMPLES_A_KNOT, 1, MOST_KNOTS))))
     return _Prior(
         knots=np.unique(knots),
         weight=np.full((len(np.unique(knots)), side * side), 1.0 / side**2),
@@ -165,9 +163,7 @@ def _improved(prior, evidence, near, share):
         freedom, own = evidence.freedom[side], prior.variance[side]
         squares = share.T @ (freedom * evidence.variance[side])
         variance[side] = (squares + 0.5 * own) / (share.T @ freedom + 0.5)
-    noise = (1.0 / evidence.count[0])[:, None] * variance[0] + (1.0 / evidence.count[1])[:, None] * variance[
-        1
-    ]
+    noise = (1.0 / evidence.count[0])[:, None] * variance[0] + (1.0 / evidence.count[1])[:, None] * variance[1]
     precision = share / (noise + prior.spread)
     gap = (precision * evidence.gap[:, None]).sum(axis=0) / np.maximum(precision.sum(axis=0), 1e-300)
     kept = prior.spread / (noise + prior.spread)  # how much of a sample's distance from the centre is its own

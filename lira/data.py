@@ -108,9 +108,7 @@ def _unavailable(name, archives, error):
             states["damaged" if path.exists() else "missing"].append(str(path))
     found = " and ".join(f"{', '.join(files)} {state}" for state, files in states.items() if files)
     problem = f"{found or 'archives not unpacked'}, and the download failed ({reason(error)})"
-    return refusal(
-        name, f"{problem}: put the original there, or use --dataset digits, which needs no download"
-    )
+    return refusal(name, f"{problem}: put the original there, or use --dataset digits, which needs no download")
 
 
 def read_digits() -> Pictures:

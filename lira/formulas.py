@@ -34,8 +34,7 @@ class Options:
             raise InputError(f"unknown convention {self.convention!r}: choose from {', '.join(CONVENTIONS)}")
         if not self.gamma > 0 or not 0 <= self.offline_a <= 1:
             raise InputError(
-                f"gamma must be above 0 and offline_a from 0 to 1, "
-                f"not {self.gamma} and {self.offline_a}: change them"
+                f"gamma must be above 0 and offline_a from 0 to 1, not {self.gamma} and {self.offline_a}: change them"
             )
 
 
@@ -64,17 +63,13 @@ def pooled_variances(statistics):
 def fit_lira(statistics, options):
     """Per-sample Gaussians (Carlini et al. 2022, Algorithm 1)."""
     var_in, var_out = statistics.var_in + VARIANCE_FLOOR, statistics.var_out + VARIANCE_FLOOR
-    return lambda phi, log_p: log_likelihood_ratio(
-        phi, statistics.mean_in, var_in, statistics.mean_out, var_out
-    )
+    return lambda phi, log_p: log_likelihood_ratio(phi, statistics.mean_in, var_in, statistics.mean_out, var_out)
 
 
 def fit_lira_pooled(statistics, options):
     """Per-sample means, one variance a side (Carlini et al. 2022, section VI.C)."""
     var_out, var_in = pooled_variances(statistics) + VARIANCE_FLOOR
-    return lambda phi, log_p: log_likelihood_ratio(
-        phi, statistics.mean_in, var_in, statistics.mean_out, var_out
-    )
+    return lambda phi, log_p: log_likelihood_ratio(phi, statistics.mean_in, var_in, statistics.mean_out, var_out)
 
 
 def fit_lira_offline(statistics, options):

@@ -64,9 +64,7 @@ class Examples:
     def of(self, groups):
         """(features (n, F), truths (n,)) of the groups with these numbers."""
         chosen = [example for group in groups for example in self.groups[group]]
-        return np.concatenate([values for values, _ in chosen]), np.concatenate(
-            [truth for _, truth in chosen]
-        )
+        return np.concatenate([values for values, _ in chosen]), np.concatenate([truth for _, truth in chosen])
 
 
 def left_out_scores(examples, seed):
@@ -128,7 +126,5 @@ class _Splines:
 
     def __call__(self, values):
         scaled = (values - self.centre) / self.scale
-        hinges = [
-            np.maximum(column[:, None] - knots, 0) for column, knots in zip(scaled.T, self.knots, strict=True)
-        ]
+        hinges = [np.maximum(column[:, None] - knots, 0) for column, knots in zip(scaled.T, self.knots, strict=True)]
         return np.concatenate([scaled, *hinges], axis=1)

@@ -57,9 +57,7 @@ def _at_threshold(score, member, threshold, confidence):
     """Accuracy with its interval, and precision, where member is guessed for score >= threshold."""
     if np.isnan(threshold) or not len(score):
         values = dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high"), np.nan)
-        return (
-            values | {"threshold": threshold} | {f"precision_at_prior_{prior:g}": np.nan for prior in PRIORS}
-        )
+        return values | {"threshold": threshold} | {f"precision_at_prior_{prior:g}": np.nan for prior in PRIORS}
     guess = score >= threshold
     right = int((guess == member).sum())
     low, high = clopper_pearson(right, len(score), confidence)

@@ -54,9 +54,7 @@ class Pictures:
         # Counts of the 256 grey levels: exact, so the same on every machine and number of threads.
         counts = torch.zeros(self.channels, 256, dtype=torch.int64)
         for part in self.x_train.split(4096):  # in parts: bincount makes int64 of the pixels
-            counts += torch.stack(
-                [part[:, c].flatten().bincount(minlength=256) for c in range(self.channels)]
-            )
+            counts += torch.stack([part[:, c].flatten().bincount(minlength=256) for c in range(self.channels)])
         share = counts.double() / counts.sum(1, keepdim=True)  # (C, 256)
         level = torch.arange(256, dtype=torch.float64) / 255
         mean = share @ level  # (C,)

@@ -74,9 +74,7 @@ class Bench:
             scores["learned"] = np.stack([model(asked) for asked in values])
         cuts = {name: left_out[name].cut() for name in self.names}
         return [
-            Scored(name, row, scores[name][place], *cuts[name])
-            for place, row in enumerate(rows)
-            for name in self.names
+            Scored(name, row, scores[name][place], *cuts[name]) for place, row in enumerate(rows) for name in self.names
         ]
 
     def _left_out(self, statistics, aside, progress):

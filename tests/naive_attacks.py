@@ -38,10 +38,7 @@ def each(target, phi, member, one):
     """Mean over queries of one(x, members, non-members, query) for every sample."""
     count, queries = target.shape
     return np.array(
-        [
-            np.mean([one(target[n, a], *sides(phi, member, n, a), a) for a in range(queries)])
-            for n in range(count)
-        ]
+        [np.mean([one(target[n, a], *sides(phi, member, n, a), a) for a in range(queries)]) for n in range(count)]
     )
 
 
@@ -67,16 +64,12 @@ def lira_pooled(target, phi, member):
 
 
 def lira_offline(target, phi, member):
-    return each(
-        target, phi, member, lambda x, _, out, a: log_ndtr((x - out.mean()) / np.sqrt(variance(out) + FLOOR))
-    )
+    return each(target, phi, member, lambda x, _, out, a: log_ndtr((x - out.mean()) / np.sqrt(variance(out) + FLOOR)))
 
 
 def lira_offline_pooled(target, phi, member):
     spread = [pooled(phi, member, a)[1] for a in range(phi.shape[2])]
-    return each(
-        target, phi, member, lambda x, _, out, a: log_ndtr((x - out.mean()) / np.sqrt(spread[a] + FLOOR))
-    )
+    return each(target, phi, member, lambda x, _, out, a: log_ndtr((x - out.mean()) / np.sqrt(spread[a] + FLOOR)))
 
 
 def beaten_shares(target, phi, member, average, gamma=2.0):

@@ -44,13 +44,9 @@ def start(samples):
     pooled = []
     for s in samples:
         freedom = sum(s["n"]) - 2
-        pooled.append(
-            sum((n - 1) * v for n, v in zip(s["n"], s["v"], strict=True)) / freedom if freedom else spread
-        )
+        pooled.append(sum((n - 1) * v for n, v in zip(s["n"], s["v"], strict=True)) / freedom if freedom else spread)
     order = np.argsort(pooled, kind="stable")
-    knots = sorted(
-        set(np.quantile([level(s) for s in samples], np.linspace(0.03, 0.97, min(max(total // 250, 1), 8))))
-    )
+    knots = sorted(set(np.quantile([level(s) for s in samples], np.linspace(0.03, 0.97, min(max(total // 250, 1), 8)))))
     gaps, variances = [], []
     for part, middle in zip(np.array_split(order, side), middles, strict=True):
         gaps += [np.quantile([gap(samples[n]) for n in part], q) for q in middles]

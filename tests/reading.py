@@ -111,9 +111,7 @@ def install(dataset, root, files, meta_name, meta, monkeypatch):
         monkeypatch.setattr(dataset, key, [[name, md5(files[name])] for name in names])
     monkeypatch.setattr(dataset, "meta", dataset.meta | {"filename": meta_name, "md5": md5(meta)})
     archive = root / dataset.filename
-    write_tar(
-        archive, {f"{dataset.base_folder}/{name}": data for name, data in {**files, meta_name: meta}.items()}
-    )
+    write_tar(archive, {f"{dataset.base_folder}/{name}": data for name, data in {**files, meta_name: meta}.items()})
     monkeypatch.setattr(dataset, "tgz_md5", md5(archive.read_bytes()))
 
 

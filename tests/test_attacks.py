@@ -40,14 +40,10 @@ def equal_counts(generator, n_models, n_samples):
 DESIGNS = {"pairs": pairs, "halves": halves, "equal": equal_counts}
 
 
-def scores(
-    seed, *, n_targets=1, n_shadows=8, n_samples=50, n_queries=1, gap=1.0, design="pairs", kind="normal"
-):
+def scores(seed, *, n_targets=1, n_shadows=8, n_samples=50, n_queries=1, gap=1.0, design="pairs", kind="normal"):
     """(phi (M, N, A), member (M, N)): targets draw independently, shadows by the design."""
     generator = np.random.default_rng(seed)
-    member = np.concatenate(
-        [halves(generator, n_targets, n_samples), DESIGNS[design](generator, n_shadows, n_samples)]
-    )
+    member = np.concatenate([halves(generator, n_targets, n_samples), DESIGNS[design](generator, n_shadows, n_samples)])
     level = generator.normal(2.0, 3.0, size=(n_samples, 1))
     phi = level + gap * member[..., None] + generator.normal(size=(*member.shape, n_queries))
     return {"normal": phi, "ties": np.round(phi), "constant": np.full_like(phi, 0.3)}[kind], member
@@ -147,9 +143,7 @@ def test_leaving_the_partner_in_would_leak():
     """The leak test can fail: with the partner left in, a member is short of a member of its own kind."""
     phi, member = scores(5, n_shadows=4, n_samples=2000, gap=0.0)
     statistics = Statistics.from_shadows(phi[1:], member[1:])
-    played = [
-        fit_lira(statistics.without([row]), Options())(phi[row + 1][None], None)[0, :, 0] for row in range(4)
-    ]
+    played = [fit_lira(statistics.without([row]), Options())(phi[row + 1][None], None)[0, :, 0] for row in range(4)]
     _, low, high = auc_by_sample(np.stack(played), member[1:], 0.999)
     assert not low <= 0.5 <= high
 
@@ -197,24 +191,18 @@ def test_learned_finds_more_than_the_formulas_it_learns_from():
     # Members of low-level samples rise, members of high-level samples fall: no single formula says so after
     # noise.
     level = generator.normal(size=(3000, 1))
-    phi = (
-        level + np.where(level > 0, -0.4, 0.8) * member[..., None] + generator.normal(size=(*member.shape, 1))
-    )
+    phi = level + np.where(level > 0, -0.4, 0.8) * member[..., None] + generator.normal(size=(*member.shape, 1))
     areas: dict = {}
     for scored in attack_targets(phi, member, n_targets=2):
         areas.setdefault(scored.attack, []).append(auc(scored.score, member[scored.target]))
     mean = {name: np.mean(values) for name, values in areas.items()}
-    assert mean["learned"] > max(
-        value for name, value in mean.items() if name not in ("learned", "lira-bayes")
-    )
+    assert mean["learned"] > max(value for name, value in mean.items() if name not in ("learned", "lira-bayes"))
     assert mean["learned"] > mean["lira-bayes"] - 0.005
 
 
 def test_learned_sees_nothing_of_the_target():
     phi, member = scores(24, n_targets=2, n_shadows=8)
-    alone = attack_targets(
-        phi[[0, *range(2, 10)]], member[[0, *range(2, 10)]], n_targets=1, attacks=["learned"]
-    )[0]
+    alone = attack_targets(phi[[0, *range(2, 10)]], member[[0, *range(2, 10)]], n_targets=1, attacks=["learned"])[0]
     beside = attack_targets(phi, member, n_targets=2, attacks=["learned"])[0]
     # Not to the bit: the trees that both train are the same, the order of the sums is not.
     np.testing.assert_allclose(alone.score, beside.score, rtol=1e-9)

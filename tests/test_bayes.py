@@ -33,9 +33,7 @@ def test_lira_bayes_equals_its_naive_loop(kind, n_queries, iterations, monkeypat
     phi, member = hard_and_easy(0, 6, 510 if n_queries == 1 else 405, n_queries=n_queries)
     phi = {"normal": phi, "ties": np.round(phi), "constant": np.full_like(phi, 0.3)}[kind]
     score = fit_lira_bayes(Statistics.from_shadows(phi[1:], member[1:]), None)(phi[:1], None)[0].mean(-1)
-    np.testing.assert_allclose(
-        score, lira_bayes(phi[0], phi[1:], member[1:], iterations), rtol=1e-9, atol=1e-9
-    )
+    np.testing.assert_allclose(score, lira_bayes(phi[0], phi[1:], member[1:], iterations), rtol=1e-9, atol=1e-9)
 
 
 def test_counts_that_differ_and_sides_of_one_are_handled(monkeypatch):

@@ -36,9 +36,7 @@ def network(monkeypatch):
             super().__init__(data)
             self.url, self.length = url, len(data)
 
-    monkeypatch.setattr(
-        urllib.request, "urlopen", lambda request, *args, **options: Response(request.full_url)
-    )
+    monkeypatch.setattr(urllib.request, "urlopen", lambda request, *args, **options: Response(request.full_url))
     return served
 
 

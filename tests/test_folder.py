@@ -200,9 +200,7 @@ def test_interrupted_write_leaves_neither_cache_nor_rubbish(pics, monkeypatch):
 
 
 def test_folders_of_one_name_have_caches_of_their_own(tmp_path):
-    written = {
-        name: write_pictures(tmp_path / name / "pics", channels) for name, channels in (("a", 1), ("b", 3))
-    }
+    written = {name: write_pictures(tmp_path / name / "pics", channels) for name, channels in (("a", 1), ("b", 3))}
     for name in ("a", "b", "a", "b"):
         assert_equal(read(tmp_path / name / "pics", tmp_path / "root"), written[name])
     assert len(caches(tmp_path / "root")) == 2

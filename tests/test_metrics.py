@@ -51,9 +51,7 @@ def test_tpr_is_the_highest_raw_step_within_the_rate(ties, rate):
 def test_rate_that_is_a_whole_number_of_nonmembers_counts_them_all():
     score = np.concatenate([np.arange(300.0), np.arange(300.0) + 0.5])
     member = np.arange(600) >= 300
-    assert (
-        metrics.tpr_at_fpr(score, member, 0.01)["fpr"] == 3 / 300
-    )  # 0.01 * 300 is 3.0000000000000004 or 2.9999...
+    assert metrics.tpr_at_fpr(score, member, 0.01)["fpr"] == 3 / 300  # 0.01 * 300 is 3.0000000000000004 or 2.9999...
     assert metrics.tpr_at_fpr(score, member, 0.07)["fpr"] == 21 / 300
 
 
