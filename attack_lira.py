@@ -4,7 +4,6 @@ python attack_lira.py --dataset cifar100 --network ResNet18 --disable-dp
 python attack_lira.py --scores scores-from-elsewhere.npz
 """
 
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence, str
     setup = prepare(config)
     run = open_run(config.run.model_dir, config.run.result_dir, setup.identity)
     jobs = fleet.plan(config.model.n_runs, config.model.n_shadows)
-    _require_models(jobs, run, argv)
+    fleet.require_models(jobs, run, argv)
     queries = declared_queries(config.attack.n_queries, flip=setup.flip, margin=setup.pool.margin)
     member = np.stack([setup.split.member(*job) for job in jobs])
     label = setup.pictures.y_test
@@ -77,17 +76,6 @@ def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence, str
     targets = models[models.role == "target"].test_accuracy.iloc[: config.model.n_runs]
     print(setup.describe())
     return run, evidence, f"test accuracy {targets.mean():.1%}" + f" over {len(targets)} targets" * (len(targets) > 1)
-
-
-def _require_models(jobs: Sequence[fleet.Job], run: Run, argv: Sequence[str]) -> None:
-    missing = [job for job in jobs if not run.has_weights(*job)]
-    if missing:
-        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        near = ", ".join(run.neighbours())
-        raise InputError(
-            f"{run.weights_path(*missing[0])}{others} of {len(jobs)} models missing; make them with: "
-            f"python train_model.py {shlex.join(argv)}" + (f" (there are also the runs {near})" if near else "")
-        )
 
 
 def _load(model: nn.Module, weights: dict, path: Path, network: str) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from lira.errors import ModelError
+from lira.errors import InputError, ModelError
 from lira.runs import Run
 from lira.split import ROLES
 from lira.workers import Workers
@@ -184,3 +184,17 @@ def summary(jobs: Sequence[Job], everything: Sequence[Job], run: Run, argv: Sequ
         print(f"this part is complete; of the whole run {done} of {len(everything)} models are")
     else:
         print(f"now: python attack_lira.py {shlex.join(argv)}")
+
+
+def require_models(jobs: Sequence[Job], run: Run, argv: Sequence[str]) -> None:
+    """Raises InputError that names the first missing model, why it failed if it did, and the command that makes it."""
+    missing = [job for job in jobs if not run.has_weights(*job)]
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        reason, near = run.failure(*missing[0]), ", ".join(run.neighbours())
+        raise InputError(
+            f"{run.weights_path(*missing[0])}{others} of {len(jobs)} models missing; make them with: "
+            f"python train_model.py {shlex.join(argv)}"
+            + (f" (it failed: {reason})" if reason else "")
+            + (f" (there are also the runs {near})" if near else "")
+        )
