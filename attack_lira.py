@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from common import prepare
 from lira import answers, attacks, fleet, report, tables
-from lira.errors import InputError
+from lira.errors import InputError, say
 from lira.evidence import Evidence, read_scores
 from lira.memory import keep_freed_memory
 from lira.query import declared_queries, query_model
 from lira.runs import Run, open_run, results_only
+from lira.workers import Workers
 from util import AttackConfig, Config, run_script
 
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def attack(config: Config, argv: Sequence[str]) -> None:
     """Ask the models that were not asked yet, run the attacks, write everything under result/<run>/."""
     keep_freed_memory()
+    Workers().share_threads(config.run.threads)
     if config.attack.scores:
         path = Path(config.attack.scores)
         run, evidence = results_only(config.run.result_dir, path), read_scores(path, n_targets=config.model.n_runs)
@@ -95,12 +97,14 @@ def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: b
     """Write every table and figure. Returns the summary, a row an attack, and the name of the strongest attack."""
     phi, member, title = evidence.phi, evidence.member, run.name
     wanted = dict(n_targets=evidence.n_targets, attacks=config.attacks or None, convention=config.convention)
-    common = dict(convention=config.convention, **evidence.shape)
+    common = dict(convention=config.convention, queries=phi.shape[2])
 
     with _bar("attacking", quiet) as progress:
         scored = attacks.attack_targets(phi, member, **wanted, progress=progress)
     if not scored:
-        raise InputError(f"--attacks {','.join(config.attacks)} needs more shadows than {evidence.shape['shadows']}")
+        raise InputError(f"--attacks {','.join(config.attacks)} needs more shadows than {evidence.n_shadows}")
+    for name in [name for name in config.attacks if name not in {one.attack for one in scored}]:
+        say(f"{name} is left out: it needs more shadows than {evidence.n_shadows}")
     table = tables.attack_table(scored, member, evidence.names, **common)
     run.save_table("attack.csv", table)
     run.save_table("samples.csv", tables.samples_table(scored, evidence))
@@ -118,6 +122,9 @@ def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: b
         figures["curve.png"] = report.curve_figure(curve, title=title)
     for name, figure in figures.items():
         run.save_figure(name, figure)
+    for name, made in (("leave_one_out.csv", config.leave_one_out), ("curve.csv", config.curve)):
+        if not made and (run.results / name).exists():
+            say(f"{run.results / name} is from an earlier run with --{name[:-4].replace('_', '-')}, not from this one")
     return tables.summary_table(table), strongest
 
 

@@ -1,5 +1,6 @@
 """What both scripts share: the table of data sets, what a device can do, and a run's setup made of both."""
 
+import os
 import platform
 import shlex
 import time
@@ -26,7 +27,7 @@ from util import Config
 class DatasetRow:
     """How one data set is read, and whether a mirrored picture is still a picture of its class."""
 
-    read: Callable[[Path], Pictures]  # data_root -> Pictures
+    read: Callable[..., Pictures]  # (data_root, progress=…) -> Pictures
     flip: bool
 
 
@@ -34,7 +35,7 @@ DATASETS = {
     "cifar10": DatasetRow(partial(data.read_torchvision, "cifar10"), flip=True),
     "cifar100": DatasetRow(partial(data.read_torchvision, "cifar100"), flip=True),
     "mnist": DatasetRow(partial(data.read_torchvision, "mnist"), flip=False),
-    "digits": DatasetRow(lambda root: data.read_digits(), flip=False),
+    "digits": DatasetRow(lambda root, progress: data.read_digits(), flip=False),
 }
 
 
@@ -45,16 +46,16 @@ def load_dataset(name: str, data_root: str, *, progress: bool = True) -> tuple[P
     root = Path(data_root)
     if name in DATASETS:
         row = DATASETS[name]
-        return row.read(root), row.flip
+        return row.read(root, progress=progress), row.flip
     path = Path(name)
-    if path.suffix == ".npz" and path.is_file():
+    if path.suffix == ".npz" and os.path.isfile(path):  # noqa: PTH113 (Path.is_file() raises for a very long name)
         pictures = data.read_npz(path)
-    elif path.is_dir():
+    elif os.path.isdir(path):  # noqa: PTH112
         pictures = data.read_folder(path, root, progress=progress)
     else:
         raise InputError(
             f"--dataset must be one of {', '.join(DATASETS)}, or the path of a .npz file or of a folder; "
-            f"got {name!r}, and nothing lies there"
+            f"got {name!r}, which is none of them"
         )
     return pictures, pictures.x_train.shape[1] == 3
 

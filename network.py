@@ -1,5 +1,6 @@
 """The network registry: the table NETWORKS, and the user's own network through `module:factory`."""
 
+import copy
 import importlib
 import sys
 from functools import partial
@@ -64,6 +65,10 @@ def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int
         model.eval()
         with torch.no_grad():  # also gives lazy layers their shapes
             shape = tuple(model(torch.zeros(2, in_channels, *size)).shape)
+            with torch.random.fork_rng(devices=[]):  # a copy tries training mode: its running statistics move
+                trained = copy.deepcopy(model).train()(torch.zeros(2, in_channels, *size))
+            if not isinstance(trained, torch.Tensor) or tuple(trained.shape) != shape:
+                raise TypeError("in training mode it answers something else than in eval mode")
     except InputError:
         raise
     except Exception as error:  # whatever a user's factory raises is the user's to mend

@@ -30,7 +30,7 @@ def train_fleet(config: Config, argv: Sequence[str]) -> int:
         raise InputError("training with differential privacy is not there yet: add --disable-dp to train without it")
     keep_freed_memory()
     workers = join()
-    workers.share_threads()
+    workers.share_threads(config.run.threads)
     with workers.after(workers.local_rank == 0, f"data of machine {workers.node}"):
         setup = prepare(config, local_rank=workers.local_rank)
     jobs = fleet.shard(fleet.plan(config.model.n_runs, config.model.n_shadows), *config.run.shard or (1, 1))

@@ -1,6 +1,6 @@
 """Flags, their defaults and their checks. Each default exists once, in the dataclass that its flag is made from.
 
-No torch here: `--help` and a mistyped flag answer at once."""
+No torch here: what a run is called and how it is set needs no network and no data."""
 
 import argparse
 import sys
@@ -12,8 +12,8 @@ from pathlib import Path
 from lira.errors import InputError
 
 # Starting learning rates for batches of 256 with the x0.1 step, without DP. Chosen with
-# `python benchmarks/learning_rates.py` on CIFAR-10 pictures for both networks (benchmarks/RESULTS.md): the largest
-# of the steps tried that trains both from every seed tried, so that nobody's fleet diverges by default.
+# `python benchmarks/learning_rates.py` on CIFAR-10 pictures for both networks (benchmarks/RESULTS.md): the most
+# accurate on ConvNet of the rates tried, and well below the rate at which either network stops training.
 LEARNING_RATES = {"SGD": 0.1, "MSGD": 0.05, "adam": 1e-3, "RMSprop": 3e-4}
 
 
@@ -31,6 +31,13 @@ def _shard(text: str) -> tuple[int, int]:
     if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, like 1/4: got {text!r}")
     return int(part), int(parts)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(filter(None, text.replace(" ", "").split(","))))
+    if not names:
+        raise argparse.ArgumentTypeError(f"must be names with commas between them, like lira,rmia: got {text!r}")
+    return names
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class AttackConfig:
     """attack"""
 
     attacks: tuple[str, ...] = flag(
-        (), type=str, metavar="NAME,…", help="the attacks to run, comma-separated (default: all)"
+        (), type=_names, metavar="NAME,…", help="the attacks to run, comma-separated (default: all)"
     )
     n_queries: int = flag(1, low=1, help="fixed augmentations that every sample is asked under, the plain one first")
     leave_one_out: bool = flag(False, help="every shadow in turn plays the target as well")
@@ -127,6 +134,9 @@ class RunConfig:
     shard: tuple[int, int] | None = flag(
         None, type=_shard, metavar="I/N", help="train part I of N only, I from 1 to N: a part for each job of an array"
     )  # fmt: skip
+    threads: int | None = flag(
+        None, type=int, low=1, help="CPU threads of a worker (default: all cores, divided among a machine's workers)"
+    )
     plan: bool = flag(False, help="train nothing: list what is missing, and time what it will cost")
     quiet: bool = flag(False, help="no progress bars")
 
@@ -216,9 +226,6 @@ def parse_args(argv: Sequence[str] | None, *, description: str) -> Config:
     }
     if disable_dp:
         groups["dp"] = None
-    attacks = groups["attack"].attacks
-    if isinstance(attacks, str):
-        groups["attack"] = replace(groups["attack"], attacks=tuple(filter(None, attacks.replace(" ", "").split(","))))
     if groups["train"].lr is None:
         groups["train"] = replace(groups["train"], lr=LEARNING_RATES[groups["train"].optimizer])
     config = Config(**groups)

@@ -19,7 +19,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 FLAGS = shlex.split(
     "--dataset digits --network ConvNet --disable-dp --epochs 4 --n-shadows 4 --n-train 60 --checkpoint-every 1 "
-    "--device cpu --quiet"
+    "--device cpu --threads 1 --quiet"
 )
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 ALONE = [sys.executable]

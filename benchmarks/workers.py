@@ -2,7 +2,6 @@
 
 python benchmarks/workers.py [flags of train_model.py]"""
 
-import os
 import re
 import shlex
 import subprocess
@@ -24,8 +23,8 @@ def rate(command: list[str], threads: str, flags: list[str]) -> float:
     with tempfile.TemporaryDirectory() as folder:
         folders = ["--model-dir", f"{folder}/model", "--result-dir", f"{folder}/result"]
         said = subprocess.run(
-            [*command, ROOT / "train_model.py", *flags, *folders],
-            env=os.environ | {"OMP_NUM_THREADS": threads}, capture_output=True, text=True, check=True,
+            [*command, ROOT / "train_model.py", *flags, *folders, "--threads", threads],
+            capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
     return float(re.search(r"([\d,]+) pictures a second", said)[1].replace(",", ""))
 

@@ -26,4 +26,4 @@ class ModelError(RuntimeError):
 
 def say(line: str) -> None:
     """A line on stderr that leaves the bars whole."""
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(" ".join(line.splitlines()), file=sys.stderr)

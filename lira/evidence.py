@@ -27,13 +27,12 @@ class Evidence:
     pictures: np.ndarray | None = None
 
     @property
-    def shape(self) -> dict:
-        """What every row of attack.csv says of it."""
-        return {"queries": self.phi.shape[2], "shadows": len(self.phi) - self.n_targets}
+    def n_shadows(self) -> int:
+        return len(self.phi) - self.n_targets
 
     def describe(self) -> str:
         """How many models of each role, for the screen."""
-        return f"{self.n_targets} target{'s' * (self.n_targets > 1)}, {self.shape['shadows']} shadows"
+        return f"{self.n_targets} target{'s' * (self.n_targets > 1)}, {self.n_shadows} shadows"
 
 
 def read_scores(path: Path, *, n_targets: int) -> Evidence:

@@ -1,11 +1,9 @@
 """Reading a folder of pictures, train/<class>/* and test/<class>/*, and the cache that does it only once."""
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +12,8 @@ import PIL
 from PIL import Image
 from tqdm import tqdm
 
+from lira.disk import remove_stale, write_atomically
+from lira.errors import InputError, say
 from lira.pictures import ARRAYS, Pictures, make_pictures, reason, refusal
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
@@ -188,26 +188,14 @@ def _read_cache(cache, path, listing):
                 return None
             return make_pictures(path, *(archive[key] for key in ARRAYS), listing.class_names)
     except Exception as error:  # cut or altered: zipfile, zlib and NumPy each have errors of their own
-        _say(f"{cache} is damaged ({reason(error)}): decoding the pictures again")
+        say(f"{cache} is damaged ({reason(error)}): decoding the pictures again")
         return None
 
 
 def _write_cache(cache, arrays, listing):
-    """Under a temporary name first, so that a cache that is there is complete."""
-    temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
+    content = dict(zip(ARRAYS, arrays, strict=True), state=listing.state)
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez(file, state=listing.state, **dict(zip(ARRAYS, arrays, strict=True)))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(cache)
-    except OSError as error:
-        _say(f"{cache} cannot be written ({reason(error)}): the pictures will be decoded again next time")
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _say(line):
-    tqdm.write(" ".join(line.splitlines()), file=sys.stderr)
+        write_atomically(cache, lambda file: np.savez(file, **content))
+        remove_stale(cache.parent)
+    except InputError as error:
+        say(f"{error}; the pictures will be decoded again next time")

@@ -27,13 +27,14 @@ class Scored:
     target: row into phi. score: float64 (N,), higher = member, NaN = this sample cannot be scored.
     threshold: guess member where score >= threshold; the most accurate cut on the shadows' own left-out
     scores, NaN where there are none. strength: mean AUC of those left-out scores, the target's truth
-    unused."""
+    unused. shadows: how many the score was made with."""
 
     attack: str
     target: int
     score: np.ndarray
     threshold: float
     strength: float
+    shadows: int
 
 
 class Bench:
@@ -73,12 +74,19 @@ class Bench:
             model = learned.train(*examples.of(numbers), seed=self.options.seed)
             scores["learned"] = np.stack([model(asked) for asked in values])
         cuts = {name: left_out[name].cut() for name in self.names}
+        shadows = int(statistics.kept.any(axis=1).sum())
         return [
-            Scored(name, row, scores[name][place], *cuts[name]) for place, row in enumerate(rows) for name in self.names
+            Scored(name, row, scores[name][place], *cuts[name], shadows)
+            for place, row in enumerate(rows)
+            for name in self.names
         ]
 
     def _left_out(self, statistics, aside, progress):
-        """(dict of _LeftOut, Examples): shadow after shadow plays the target."""
+        """(dict of _LeftOut, Examples): shadow after shadow plays the target.
+
+        The statistics behind the examples of `learned` leave out the player's pair, not also that of the shadow which
+        its left-out score is for: the score's training examples know that shadow as one of many, never its truth as a
+        label."""
         groups = _spread(self.groups(statistics), self.member.shape[1])
         left_out = {name: _LeftOut() for name in self.names}
         examples = learned.Examples(sum(map(len, groups)), self.options.seed)

@@ -1,4 +1,4 @@
-"""What people look at: the table on the terminal and the figures. Draws numbers, computes none."""
+"""What people look at: the table on the terminal and the figures. Statistics come from elsewhere."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,13 +24,16 @@ def terminal_table(summary: pd.DataFrame, strongest: str) -> str:
     rows = [("attack", "accuracy [95 % interval]", "AUC", "TPR at 1 %", "0.1 % FPR")]
     for _, row in summary.iterrows():
         interval = f"{row.accuracy:.1%} [{row.accuracy_low:.1%}, {row.accuracy_high:.1%}]"
-        cells = interval, f"{row.auc:.3f}", f"{row['tpr_at_fpr_0.01']:.2%}", f"{row['tpr_at_fpr_0.001']:.2%}"
+        rates = [f"{row[f'tpr_at_fpr_{x}']:.2%}{'' if row[f'resolvable_at_{x}'] else '†'}" for x in ("0.01", "0.001")]
+        cells = interval, f"{row.auc:.3f}", *rates
         shown = ["-" if "nan" in cell else cell for cell in cells]  # not defined: no threshold, or one side only
         rows.append((f"{row.attack}{' *' * (row.attack == strongest)}", *shown))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
     guesses = " to ".join(f"{count:,}" for count in sorted({summary.guesses.min(), summary.guesses.max()}))
+    if any("†" in line for line in lines):
+        lines.append("† not resolvable with so few non-members: this is the TPR at FPR 0")
     return "\n".join([*lines, f"* strongest by the shadows' own left-out scores; {guesses} guesses an attack"])
 
 

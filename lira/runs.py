@@ -18,6 +18,7 @@ from lira.disk import digest, remove_stale, writable, write_atomically
 from lira.errors import DamagedFile, InputError, say
 from lira.modelfiles import ModelFiles
 
+LOG_COLUMNS = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 MODEL_COLUMNS = ["role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device"]
 
 
@@ -102,7 +103,10 @@ class Run(ModelFiles):
                 kept = self._kept_log(*job) if job else None
                 if kept and kept != text:
                     say(f"{path} is damaged or was changed: the copy beside the weights is used instead")
-                logs[path.stem] = pd.read_csv(io.BytesIO(kept or text))
+                log = pd.read_csv(io.BytesIO(kept or text))
+                if not set(LOG_COLUMNS) <= set(log):
+                    raise ValueError("it is no training log")
+                logs[path.stem] = log
             except (OSError, ValueError) as error:
                 say(f"{path} is left out: {str(error).splitlines()[0]}")
         return logs
@@ -163,16 +167,17 @@ def results_only(result_dir: str, source: Path) -> Run:
 def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: Mapping | None = None) -> Run:
     """The run with this identity. With provenance it is created if need be, without it must exist.
 
-    Raises InputError where model/<run>/config.json belongs to other settings, naming the field."""
+    Raises InputError where config.json in model/<run>/ or result/<run>/ belongs to other settings, naming the field."""
     name = run_name(identity)
     run = Run(Path(model_dir) / name, Path(result_dir) / name, digest(identity))
-    path = run.models / "config.json"
+    paths = [folder / "config.json" for folder in (run.models, run.results)]  # either folder may be moved or shared
     with writable(run.models):
-        if provenance is not None and not path.exists():
-            content = {"identity": dict(identity), "provenance": dict(provenance)}
-            write_atomically(path, lambda file: file.write(json.dumps(content, indent=2).encode() + b"\n"))
-    if path.exists():
+        found = [path for path in paths if path.exists()]
+    for path in found:
         _check_identity(path, identity)
+    content = {"identity": dict(identity), "provenance": dict(provenance or {})}
+    for path in [] if provenance is None else [path for path in paths if path not in found]:
+        write_atomically(path, lambda file: file.write(json.dumps(content, indent=2).encode() + b"\n"))
     return run
 
 

@@ -17,7 +17,7 @@ def attack_table(scored: Sequence[Scored], member: np.ndarray, names: Sequence[s
 
     member: bool (M, N), the truth; names: (M,), what to call each row of it; columns: values that all rows share."""
     return pd.DataFrame(
-        {"attack": one.attack, "target": names[one.target], **columns}
+        {"attack": one.attack, "target": names[one.target], **columns, "shadows": one.shadows}
         | evaluate(one.score, member[one.target], threshold=one.threshold)
         for one in scored
     )
@@ -26,8 +26,7 @@ def attack_table(scored: Sequence[Scored], member: np.ndarray, names: Sequence[s
 def curve_table(points: Sequence[tuple[int, Scored]], member, names: Sequence[str], **columns) -> pd.DataFrame:
     """curve.csv: attack_table() for several numbers of shadows. points: (number of shadows, scored)."""
     return pd.concat(
-        [attack_table([one], member, names, **{**columns, "shadows": shadows}) for shadows, one in points],
-        ignore_index=True,
+        [attack_table([one], member, names, **columns).assign(shadows=size) for size, one in points], ignore_index=True
     )
 
 
@@ -92,5 +91,6 @@ def summary_table(table: pd.DataFrame) -> pd.DataFrame:
         row = {"attack": attack, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
         row |= {"accuracy_std": group.accuracy.std(), "auc": group.auc.mean(), "auc_std": group.auc.std()}
         row |= {column: group[column].mean() for column in group.columns if column.startswith("tpr_at_fpr")}
+        row |= {column: group[column].all() for column in group.columns if column.startswith("resolvable_at")}
         rows.append(row | {"targets": len(group), "guesses": int(guesses.sum())})
     return pd.DataFrame(rows)

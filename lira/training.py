@@ -106,7 +106,8 @@ class Unfinished:
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(
-                f"{self.name}: its resume file does not fit the network, whose code has changed: {reason}"
+                f"{self.name}: its resume file does not fit the network, whose code has changed: {reason}; "
+                "restore the code, or delete the file to start this model anew"
             ) from error
         self.history = list(state["history"])
         self.generator.set_state(state["generator"])

@@ -77,11 +77,13 @@ class Workers:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def share_threads(self) -> None:
-        """On one machine the workers divide its cores; OMP_NUM_THREADS above 1 is the user's word and stays.
+    def share_threads(self, threads: int | None = None) -> None:
+        """threads, or, where nothing is said: on one machine the workers divide its cores.
 
-        (torchrun itself sets OMP_NUM_THREADS=1 where nothing is said.)"""
-        if self.local_size > 1 and os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        OMP_NUM_THREADS above 1 is the user's word and stays; 1 is what torchrun sets where nothing is said."""
+        if threads:
+            torch.set_num_threads(threads)
+        elif self.local_size > 1 and os.environ.get("OMP_NUM_THREADS", "1") == "1":
             torch.set_num_threads(max(1, _cores() // self.local_size))
 
 

@@ -66,7 +66,8 @@ def by_hand(run, job):
 def test_every_file_of_the_design_is_written(finished):
     logs = {f"train/{role}_{index:02d}.csv" for role, index in JOBS}
     files = contents(finished.results)
-    assert set(files) == {"attack.csv", "samples.csv", "classes.csv", "models.csv", "scores.npz", *FIGURES, *logs}
+    tables = {"attack.csv", "samples.csv", "classes.csv", "models.csv", "scores.npz"}
+    assert set(files) == {*tables, "config.json", *FIGURES, *logs}
     for figure in FIGURES:
         assert files[figure].startswith(b"\x89PNG\r\n")
         assert len(files[figure]) > 10_000
@@ -337,7 +338,7 @@ def test_only_the_attacks_asked_for_are_run_in_that_order(own, asked):
         assert pd.read_csv(own.results / name).attack.unique().tolist() == ["loss", "ratio"]
     columns = pd.read_csv(own.results / "samples.csv").columns
     assert columns[9:].tolist() == ["loss", "loss_decision", "ratio", "ratio_decision"]
-    assert [line.split()[0] for line in called.out.splitlines()[-3:]] == ["loss", "ratio", "*"]
+    assert [line.split()[0] for line in called.out.splitlines()[-4:]] == ["loss", "ratio", "†", "*"]
 
 
 # --- scores from elsewhere, and what else can be asked ------------------------------------------------------------
@@ -350,11 +351,11 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(attack_lira.report, "figures", lambda *args, **settings: {})
     monkeypatch.setattr(attack_lira, "prepare", None)  # no data set is read
 
-    def attack(given, *flags, name="their_scores.npz"):
+    def attack(given, *flags, name="their_scores.npz", said=""):
         np.savez(name, phi=given.phi, member=given.member, label=given.label)
         argv = ["--scores", name, "--quiet", "-r", str(given.n_targets), *flags]
         called = call(attack_lira.main, argv)
-        assert (called.status, called.err) == (0, "")
+        assert (called.status, called.err) == (0, said)
         return called
 
     return attack
@@ -422,7 +423,8 @@ def test_the_official_convention_changes_the_lira_rows_alone(elsewhere, tmp_path
 def test_learned_needs_eight_shadows(elsewhere, tmp_path):
     table = tmp_path / "result" / "their_scores" / "attack.csv"
     for n_shadows, there in ((6, False), (8, True)):
-        elsewhere(evidence(n_shadows=n_shadows, n_targets=1), "--attacks", "loss,learned")
+        said = "" if there else "learned is left out: it needs more shadows than 6\n"
+        elsewhere(evidence(n_shadows=n_shadows, n_targets=1), "--attacks", "loss,learned", said=said)
         assert ("learned" in set(pd.read_csv(table).attack)) == there
     table.unlink()
     elsewhere(evidence(n_shadows=6), "--attacks", "loss")
@@ -485,20 +487,20 @@ def test_own_pictures_and_network_with_batch_norm_go_end_to_end(tmp_path):
 def test_the_last_lines_are_the_table(finished):
     table, models = pd.read_csv(finished.results / "attack.csv"), pd.read_csv(finished.results / "models.csv")
     found, lines = scores(finished), finished.attacked.out.splitlines()
-    heads = len(lines) - len(ATTACKS) - 4
+    heads = len(lines) - len(ATTACKS) - 5
     accuracy = models[models.role == "target"].test_accuracy.mean()
     assert lines[heads] == f"test accuracy {accuracy:.1%} over 2 targets"
     assert " ".join(lines[heads + 1].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % 0.1 % FPR"
     assert set(lines[heads + 2]) == {"-"}
     strongest = attacks.strongest(attack_targets(found["phi"], found["member"], n_targets=TARGETS))
-    for line, name in zip(lines[heads + 3 : -1], ATTACKS, strict=True):
+    for line, name in zip(lines[heads + 3 : -2], ATTACKS, strict=True):
         assert (" * " in line) == (name == strongest)
         rows, (attack, share, low, high, area, *tpr) = table[table.attack == name], line.replace(" *", "").split()
         assert attack == name
         assert share == f"{rows.accuracy.mean():.1%}"
         assert float(low.strip("[%,")) < float(share.strip("%")) < float(high.strip("%]"))
         assert area == f"{rows.auc.mean():.3f}"
-        assert tpr == [f"{rows['tpr_at_fpr_0.01'].mean():.2%}", f"{rows['tpr_at_fpr_0.001'].mean():.2%}"]
+        assert tpr == [f"{rows['tpr_at_fpr_0.01'].mean():.2%}", f"{rows['tpr_at_fpr_0.001'].mean():.2%}†"]
     assert lines[-1] == "* strongest by the shadows' own left-out scores; 1,200 guesses an attack"
     assert max(map(len, lines[heads:])) <= 80
 
@@ -507,7 +509,7 @@ def test_the_real_script_is_quiet_and_ends_in_the_table(own):
     called = script("attack_lira.py", [*own.argv, "--quiet"], own.folder)
     assert called.returncode == 0
     assert called.stderr == ""
-    assert called.stdout.splitlines()[-2].startswith("loss ")
+    assert called.stdout.splitlines()[-3].startswith("loss ")
     assert called.stdout.splitlines()[-1].startswith("* strongest")
     assert called.stdout == finished_output(own)
 

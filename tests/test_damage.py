@@ -135,7 +135,7 @@ def test_weights_of_another_model_or_other_settings(tmp_path, capsys):
     run.weights_path(*JOB).rename(run.weights_path("shadow", 1))
     with pytest.raises(DamagedFile, match="another model"):
         run.load_weights("shadow", 1)
-    other = open_run(tmp_path / "other", tmp_path / "result", IDENTITY | {"lr_step": 5}, provenance={})
+    other = open_run(tmp_path / "other", tmp_path / "elsewhere", IDENTITY | {"lr_step": 5}, provenance={})
     other.weights_path(*JOB).write_bytes(run.weights_path("shadow", 1).read_bytes())
     with pytest.raises(DamagedFile, match="other settings"):
         other.record(*JOB)

@@ -35,7 +35,7 @@ def test_every_query_is_kept(tmp_path):
     np.testing.assert_array_equal(found.label, given.label)
     assert (found.n_targets, found.names, found.class_names) == (2, given.names, ("0", "1", "2", "3"))
     assert found.pictures is None
-    assert found.shape == {"queries": 3, "shadows": 6}
+    assert found.n_shadows == 6
 
 
 def test_one_query_needs_no_axis_and_no_label(tmp_path):

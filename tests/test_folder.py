@@ -185,7 +185,7 @@ def test_cache_that_cannot_be_written_is_said_and_done_without(pics, capsys):
     assert read(pics).fingerprint == read(pics, pics.parent / "other").fingerprint
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert "cannot be written" in said[0]
+    assert "cannot write" in said[0]
 
 
 def test_interrupted_write_leaves_neither_cache_nor_rubbish(pics, monkeypatch):

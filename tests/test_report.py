@@ -39,7 +39,7 @@ def drawn(figure):
 
 
 def summary_of(given, scored):
-    table = tables.attack_table(scored, given.member, given.names, convention="lira", **given.shape)
+    table = tables.attack_table(scored, given.member, given.names, convention="lira", queries=given.phi.shape[2])
     return tables.summary_table(table)
 
 
@@ -50,7 +50,7 @@ def test_the_screen_shows_the_guesses_of_all_targets_together(n_targets):
     lines = report.terminal_table(summary, "loss").splitlines()
     assert " ".join(lines[0].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % 0.1 % FPR"
     assert set(lines[1]) == {"-"}
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line, name in zip(lines[2:4], ("lira", "loss"), strict=True):
         own = [one for one in scored if one.attack == name]
         right = sum(int(((one.score >= one.threshold) == given.member[one.target]).sum()) for one in own)
@@ -58,10 +58,21 @@ def test_the_screen_shows_the_guesses_of_all_targets_together(n_targets):
         cells = line.replace(" *", "").split()
         assert cells[:4] == [name, f"{right / (n_targets * N):.1%}", f"[{low:.1%},", f"{high:.1%}]"]
         row = summary[summary.attack == name].iloc[0]
-        rates = [f"{row['tpr_at_fpr_0.01']:.2%}", f"{row['tpr_at_fpr_0.001']:.2%}"]
+        rates = [f"{row['tpr_at_fpr_0.01']:.2%}†", f"{row['tpr_at_fpr_0.001']:.2%}†"]
         assert cells[4:] == [f"{row.auc:.3f}", *rates]
         assert ("*" in line) == (name == "loss")
-    assert lines[4] == f"* strongest by the shadows' own left-out scores; {n_targets * N} guesses an attack"
+    assert lines[4].startswith("† not resolvable")
+    assert lines[5] == f"* strongest by the shadows' own left-out scores; {n_targets * N} guesses an attack"
+
+
+def test_only_rates_below_one_non_member_are_marked():
+    given, scored = played(n_targets=1, attacks=["lira"])
+    summary = summary_of(given, scored)
+    summary["resolvable_at_0.01"] = True
+    (row,) = [line for line in report.terminal_table(summary, "loss").splitlines() if line.startswith("lira")]
+    assert [cell.endswith("†") for cell in row.split()[-2:]] == [False, True]
+    summary["resolvable_at_0.001"] = True
+    assert "†" not in report.terminal_table(summary, "loss")
 
 
 def test_the_screen_fits_80_columns_for_many_targets():
@@ -77,13 +88,13 @@ def test_the_screen_fits_80_columns_for_many_targets():
 def test_attacks_that_scored_different_samples_say_how_many_guesses():
     given, (lira, loss) = played(n_targets=1, attacks=["lira", "loss"])
     score = np.where(np.arange(N) < 10, np.nan, lira.score)
-    summary = summary_of(given, [Scored("lira", 0, score, lira.threshold, 0.5), loss])
+    summary = summary_of(given, [Scored("lira", 0, score, lira.threshold, 0.5, 6), loss])
     assert report.terminal_table(summary, "lira").endswith(f"; {N - 10} to {N} guesses an attack")
 
 
 def test_figures_that_are_not_known_are_dashes():
     given = truths([True] * 10)
-    summary = summary_of(given, [Scored("loss", 0, np.arange(10.0), np.nan, np.nan)])
+    summary = summary_of(given, [Scored("loss", 0, np.arange(10.0), np.nan, np.nan, 6)])
     line = report.terminal_table(summary, "loss").splitlines()[2]
     assert line.split() == ["loss", "*", "-", "-", "-", "-"]
 
@@ -143,7 +154,7 @@ def test_without_logs_there_is_no_training_figure():
 def test_equal_scores_and_any_threshold_can_be_drawn(threshold):
     """Where no guess is better than none the threshold is inf, and without left-out scores there is none."""
     score = np.zeros(10) if threshold == 0 else np.arange(10.0)
-    scored = [Scored("loss", 0, score, threshold, 0.5)]
+    scored = [Scored("loss", 0, score, threshold, 0.5, 6)]
     figures = report.figures(scored, truths([True, False] * 5), {}, "loss", title="x")
     assert set(figures) == {"roc_log.png", "roc_linear.png", "histogram.png"}
     for figure in figures.values():
@@ -153,7 +164,7 @@ def test_equal_scores_and_any_threshold_can_be_drawn(threshold):
 def test_samples_without_a_score_are_left_out_of_every_figure():
     given, (one,) = played(n_targets=1, attacks=["lira"], pictures=True)
     score = np.where(np.arange(N) % 4 == 0, np.nan, one.score)
-    figures = report.figures([Scored("lira", 0, score, one.threshold, 0.5)], given, {}, "lira", title="x")
+    figures = report.figures([Scored("lira", 0, score, one.threshold, 0.5, 6)], given, {}, "lira", title="x")
     for figure in figures.values():
         assert drawn(figure)
     known = ~np.isnan(score)
@@ -168,8 +179,8 @@ def test_samples_without_a_score_are_left_out_of_every_figure():
 )
 def test_an_attack_without_both_sides_has_no_curve_and_stops_nobody(truth, score):
     """Beside an attack that has both, and alone."""
-    hopeless = Scored("lira", 0, np.array(score), 3.0, 0.5)
-    good = Scored("loss", 1, np.arange(6.0), 3.0, 0.5)
+    hopeless = Scored("lira", 0, np.array(score), 3.0, 0.5, 6)
+    good = Scored("loss", 1, np.arange(6.0), 3.0, 0.5, 6)
     given = truths(truth, [True, False] * 3)
     figures = report.figures([hopeless, good], given, {}, "lira", title="x")
     for name in ("roc_log.png", "roc_linear.png"):
@@ -213,7 +224,7 @@ def test_class_names_are_shown_as_they_are():
 def test_the_curve_shows_the_mean_over_targets():
     given = evidence(n_shadows=10)
     points = curve(given.phi, given.member, n_targets=2)
-    table = tables.curve_table(points, given.member, given.names, convention="lira", **given.shape)
+    table = tables.curve_table(points, given.member, given.names, convention="lira", queries=given.phi.shape[2])
     figure = report.curve_figure(table, title="a run")
     assert drawn(figure)
     for axes, column in zip(figure.axes, ("auc", "tpr_at_fpr_0.01"), strict=True):

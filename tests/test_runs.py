@@ -321,3 +321,10 @@ def test_the_same_figure_is_the_same_bytes(run):
         figure.subplots().plot([1, 2])
         run.save_figure(name, figure)
     assert (run.results / "a.png").read_bytes() == (run.results / "b.png").read_bytes()
+
+
+def test_results_of_other_settings_are_not_overwritten(tmp_path):
+    """--model-dir alone was changed: the results would land on those of the first run."""
+    open_run(tmp_path / "model", tmp_path / "result", IDENTITY, provenance={})
+    with pytest.raises(InputError, match=r"result/.*/config.json was made with lr_step"):
+        open_run(tmp_path / "other", tmp_path / "result", IDENTITY | {"lr_step": 3}, provenance={})

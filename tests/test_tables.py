@@ -13,7 +13,7 @@ ATTACKS_OF_SIX = [name for name in ATTACKS if name != "learned"]  # six shadows 
 
 
 def attack_table(given, scored):
-    return tables.attack_table(scored, given.member, given.names, convention="lira", **given.shape)
+    return tables.attack_table(scored, given.member, given.names, convention="lira", queries=given.phi.shape[2])
 
 
 # --- attack.csv ----------------------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def test_attack_table_has_a_row_for_each_attack_and_target():
 def test_scores_that_are_missing_are_counted_and_left_out_of_every_figure():
     given, (one,) = played(attacks=["lira"], n_targets=1)
     score = np.where(np.arange(N) % 5 == 0, np.nan, one.score)
-    holed, known = Scored("lira", 0, score, one.threshold, one.strength), ~np.isnan(score)
+    holed, known = Scored("lira", 0, score, one.threshold, one.strength, 6), ~np.isnan(score)
     row = attack_table(given, [holed]).iloc[0]
     assert (row.n_unscored, row.n_members + row.n_nonmembers) == (N // 5, N - N // 5)
     assert row.accuracy == ((score >= one.threshold) == given.member[0])[known].mean()
@@ -47,7 +47,7 @@ def test_scores_that_are_missing_are_counted_and_left_out_of_every_figure():
 
 def test_a_target_with_one_side_has_an_accuracy_and_no_auc():
     given = truths([True] * 10)
-    row = attack_table(given, [Scored("loss", 0, np.arange(10.0), 5.0, 0.5)]).iloc[0]
+    row = attack_table(given, [Scored("loss", 0, np.arange(10.0), 5.0, 0.5, 6)]).iloc[0]
     assert (row.accuracy, row.n_members, row.n_nonmembers) == (0.5, 10, 0)
     assert np.isnan([row.auc, row.balanced_accuracy, row["tpr_at_fpr_0.01"], row["fpr_at_0.01"]]).all()
 
@@ -55,7 +55,7 @@ def test_a_target_with_one_side_has_an_accuracy_and_no_auc():
 def test_curve_table_says_how_many_shadows_each_row_had():
     given = evidence()
     points = curve(given.phi, given.member, n_targets=2, attacks=["lira", "loss"])
-    table = tables.curve_table(points, given.member, given.names, convention="lira", **given.shape)
+    table = tables.curve_table(points, given.member, given.names, convention="lira", queries=given.phi.shape[2])
     assert table.shadows.tolist() == [4] * 4 + [6] * 4
     assert table.attack.tolist() == ["lira", "loss"] * 4
     last = attack_table(given, [one for size, one in points if size == 6])
@@ -95,7 +95,7 @@ def test_samples_table_has_every_target_and_attack():
 def test_a_sample_without_a_score_has_no_decision():
     given, (one,) = played(attacks=["lira"], n_targets=1)
     score = np.where(np.arange(N) < 3, np.nan, one.score)
-    table = tables.samples_table([Scored("lira", 0, score, one.threshold, 0.5)], given)
+    table = tables.samples_table([Scored("lira", 0, score, one.threshold, 0.5, 6)], given)
     assert table.lira_decision.isna().tolist() == [True] * 3 + [False] * (N - 3)
     assert table.lira_decision[3:].tolist() == (score[3:] >= one.threshold).tolist()
     text = table.to_csv(index=False).splitlines()
@@ -105,7 +105,7 @@ def test_a_sample_without_a_score_has_no_decision():
 
 def test_without_a_threshold_nobody_is_called_a_member_or_not():
     given, (one,) = played(attacks=["lira"], n_targets=1)
-    table = tables.samples_table([Scored("lira", 0, one.score, np.nan, np.nan)], given)
+    table = tables.samples_table([Scored("lira", 0, one.score, np.nan, np.nan, 6)], given)
     assert table.lira_decision.isna().all()
     np.testing.assert_array_equal(table.lira, one.score)
 
@@ -135,7 +135,9 @@ def test_classes_table_equals_a_loop_over_targets_and_samples():
 def test_a_class_without_samples_or_with_one_side_has_empty_cells():
     given = truths([True, True, False, False, True])
     given = given.__class__(**{**vars(given), "label": np.array([0, 0, 2, 2, 2]), "class_names": ("a", "b", "c")})
-    table = tables.classes_table([Scored("loss", 0, np.array([3.0, 1, 0, 0, 5]), 2.0, 0.5)], given).set_index("class")
+    table = tables.classes_table([Scored("loss", 0, np.array([3.0, 1, 0, 0, 5]), 2.0, 0.5, 6)], given).set_index(
+        "class"
+    )
     assert (table.loc["a"].accuracy, table.loc["a"].guesses) == (0.5, 2)
     assert np.isnan(table.loc["a"].auc)  # members only
     assert table.loc["b"].guesses == 0
@@ -145,13 +147,13 @@ def test_a_class_without_samples_or_with_one_side_has_empty_cells():
 
 def test_a_class_counts_only_the_samples_that_were_scored():
     given = truths([True, False, True, False])
-    table = tables.classes_table([Scored("loss", 0, np.array([3.0, 1, np.nan, np.nan]), 2.0, 0.5)], given)
+    table = tables.classes_table([Scored("loss", 0, np.array([3.0, 1, np.nan, np.nan]), 2.0, 0.5, 6)], given)
     assert (table.accuracy[0], table.auc[0], table.guesses[0]) == (1.0, 1.0, 2)
 
 
 def test_without_a_threshold_a_class_has_an_auc_and_no_accuracy():
     given = truths([True, False, True, False])
-    table = tables.classes_table([Scored("loss", 0, np.array([3.0, 1, 4, 0]), np.nan, np.nan)], given)
+    table = tables.classes_table([Scored("loss", 0, np.array([3.0, 1, 4, 0]), np.nan, np.nan, 6)], given)
     assert table[["accuracy", "accuracy_low", "accuracy_high"]].isna().all(axis=None)
     assert (table.auc[0], table.guesses[0]) == (1.0, 0)
 
@@ -180,7 +182,7 @@ def test_summary_pools_the_guesses_of_all_targets(n_targets):
 
 def test_a_target_without_a_threshold_is_no_wrong_guess():
     given, (first, second) = played(n_targets=2, attacks=["lira"])
-    unknown = Scored("lira", 1, second.score, np.nan, np.nan)
+    unknown = Scored("lira", 1, second.score, np.nan, np.nan, 6)
     (alone,) = attack_table(given, [first]).accuracy
     summary = tables.summary_table(attack_table(given, [first, unknown])).iloc[0]
     assert (summary.accuracy, summary.guesses) == (alone, N)

@@ -69,7 +69,10 @@ def test_the_learning_rate_depends_on_the_optimizer(optimizer):
 
 def test_attacks_are_names_between_commas():
     assert parse("--attacks", "lira, loss,").attack.attacks == ("lira", "loss")
-    assert parse("--attacks", ",").attack.attacks == ()
+    assert parse("--attacks", "lira,loss,lira").attack.attacks == ("lira", "loss"), "once is enough"
+    assert parse().attack.attacks == ()
+    with pytest.raises(InputError, match="must be names"):
+        parse("--attacks", ",")
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,8 @@ def test_workers_divide_the_cores(local_size, said, threads, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", said)
     Workers(local_size=local_size).share_threads()
     assert chosen == ([threads] if threads else [])
+    Workers(local_size=local_size).share_threads(1)
+    assert chosen[-1] == 1, "--threads is the user's word, whatever the launcher sets"
 
 
 def test_a_worker_alone_stops_by_sigterm_as_by_ctrl_c():
