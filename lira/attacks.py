@@ -14,11 +14,10 @@ from .formulas import Options
 from .moments import Statistics, log_confidence, scaled_logit
 from .pairing import Design
 from .play import Bench, Scored
-from .table import ATTACKS, DEFAULT_ATTACKS, FEWEST_SHADOWS, Attack
+from .table import ATTACKS, FEWEST_SHADOWS, Attack
 
 __all__ = [
     "ATTACKS",
-    "DEFAULT_ATTACKS",
     "Attack",
     "Options",
     "Scored",

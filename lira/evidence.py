@@ -9,6 +9,7 @@ import numpy as np
 
 from lira.attacks import validate_scores
 from lira.errors import InputError
+from lira.split import ROLES, model_name
 
 MOST_CLASSES = 100_000  # a larger number is no class
 
@@ -63,5 +64,6 @@ def read_scores(path: Path, *, n_targets: int) -> Evidence:
             f"--scores {path}: label must be class numbers from 0 to {MOST_CLASSES - 1}, but column {wrong} is "
             f"{label[wrong]}: number the classes from 0"
         )
-    names = [f"target_{i:02d}" for i in range(n_targets)] + [f"shadow_{i:02d}" for i in range(len(phi) - n_targets)]
+    counts = {"target": n_targets, "shadow": len(phi) - n_targets}
+    names = [model_name(role, index) for role in ROLES for index in range(counts[role])]
     return Evidence(phi, member, n_targets, label, tuple(map(str, range(label.max() + 1))), tuple(names))

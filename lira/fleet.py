@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from lira.errors import InputError, ModelError
 from lira.runs import Run
-from lira.split import ROLES
+from lira.split import ROLES, model_name
 from lira.workers import Workers
 
 TELL_EVERY = 1.0  # seconds between two looks at what the other workers and the disk say
@@ -24,7 +24,7 @@ def plan(n_targets: int, n_shadows: int) -> list[Job]:
 
 
 def job_name(job: Job) -> str:
-    return f"{job[0]}_{job[1]:02d}"
+    return model_name(*job)
 
 
 def shard(jobs: Sequence[Job], part: int, parts: int) -> list[Job]:

@@ -11,7 +11,7 @@ import torch
 
 from lira.disk import digest, load_tensors, save_tensors, writable, write_atomically
 from lira.errors import DamagedFile, InputError, say
-from lira.split import ROLES
+from lira.split import ROLES, model_name
 
 _WEIGHTS = re.compile(rf"({'|'.join(ROLES)})_(\d+)\.pt")
 
@@ -24,7 +24,7 @@ class ModelFiles:
     identity: str
 
     def weights_path(self, role: str, index: int) -> Path:
-        return self.models / f"{role}_{index:02d}.pt"
+        return self.models / f"{model_name(role, index)}.pt"
 
     def resume_path(self, role: str, index: int) -> Path:
         return self.weights_path(role, index).with_suffix(".resume.pt")

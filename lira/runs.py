@@ -17,6 +17,7 @@ import pandas as pd
 from lira.disk import digest, remove_stale, writable, write_atomically
 from lira.errors import DamagedFile, InputError, say
 from lira.modelfiles import ModelFiles
+from lira.split import model_name
 
 LOG_COLUMNS = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 MODEL_COLUMNS = ["role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device"]
@@ -79,7 +80,7 @@ class Run(ModelFiles):
         lost is written again from the copy beside the weights."""
         if not self.has_sound_weights(role, index):
             return False
-        path, kept = self.results / "train" / f"{role}_{index:02d}.csv", self._kept_log(role, index)
+        path, kept = self.results / "train" / f"{model_name(role, index)}.csv", self._kept_log(role, index)
         if kept and (not path.is_file() or path.read_bytes() != kept):
             say(f"{path} was damaged, changed or lost: written again from the copy beside the weights")
             write_atomically(path, lambda file: file.write(kept))
@@ -89,8 +90,7 @@ class Run(ModelFiles):
 
     def save_log(self, model: str, history: list[dict]) -> None:
         """Written anew after every epoch, so not forced to disk: the weights file and the resume file hold it too."""
-        log = _csv(pd.DataFrame(history))
-        write_atomically(self.results / "train" / f"{model}.csv", lambda file: file.write(log), durable=False)
+        self.save_table(f"train/{model}.csv", pd.DataFrame(history), durable=False)
 
     def load_logs(self) -> dict[str, pd.DataFrame]:
         """model -> its training log. One that is not as it was written is named, and the copy beside the weights is
@@ -116,8 +116,8 @@ class Run(ModelFiles):
         history = self.record(role, index).get("history")
         return _csv(pd.DataFrame(history)) if history else None
 
-    def save_table(self, name: str, table: pd.DataFrame) -> None:
-        write_atomically(self.results / name, lambda file: file.write(_csv(table)))
+    def save_table(self, name: str, table: pd.DataFrame, *, durable: bool = True) -> None:
+        write_atomically(self.results / name, lambda file: file.write(_csv(table)), durable=durable)
 
     def save_models_table(self) -> pd.DataFrame:
         """models.csv, a row for every sound model that lies on disk, whoever trained it; a damaged one is named."""

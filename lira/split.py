@@ -9,6 +9,11 @@ from lira.errors import InputError
 ROLES = ("target", "shadow")  # a role's place is its code in scores.npz and in every seed
 
 
+def model_name(role: str, index: int) -> str:
+    """What a model is called on the screen, in tables and in file names: shadow_03."""
+    return f"{role}_{index:02d}"
+
+
 def _rng(exp_idx: int, role: int, index: int, purpose: int) -> np.random.Generator:
     """Every draw has a generator of its own, so that no model depends on what was trained before it."""
     return np.random.default_rng(np.random.SeedSequence([exp_idx, role, index, purpose]))

@@ -37,13 +37,12 @@ _ROWS = (
     Attack("learned", None, "a classifier on all of these, trained on the shadows", learned.FEWEST_SHADOWS),
 )
 ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ROWS}
-DEFAULT_ATTACKS = tuple(ATTACKS)
 
 
 def chosen(attacks, n_shadows):
     """The names asked for; by default all that the number of shadows allows."""
     if attacks is None:
-        return [name for name in DEFAULT_ATTACKS if ATTACKS[name].fewest_shadows <= n_shadows]
+        return [name for name in ATTACKS if ATTACKS[name].fewest_shadows <= n_shadows]
     for name in attacks:
         if name not in ATTACKS:
             raise InputError(f"unknown attack {name!r}: choose from {', '.join(ATTACKS)}")
