@@ -11,7 +11,8 @@ around its own, as in Smyth (2004), so that with many shadows a sample's own var
 flat prior. Nothing is set by hand: sizes follow the number of samples.
 
 The score is the log ratio of the two posterior predictive densities, each a mixture of Student's t.
-Letters: N samples, A queries, K components, J knots of the level, R models scored at once."""
+Letters: N samples, A queries, K components, J knots of the level, R models scored at once. Arrays of components
+and samples are (K, n), samples last, and few samples at a time, so that what is at work stays in the cache."""
 
 from __future__ import annotations
 
@@ -28,13 +29,15 @@ SAMPLES_A_COMPONENT, MOST_A_SIDE = 100, 5  # K is at most 5 variances times 5 ga
 SAMPLES_A_KNOT, MOST_KNOTS = 250, 8
 ITERATIONS = 25
 MOST_FREEDOM = 1000.0  # beyond it a component's variances count as equal
-BLOCK = 8192  # samples scored at a time: (BLOCK, K) arrays stay in the cache and memory bounded
+BLOCK = 512  # samples at a time: about ten (K, BLOCK) arrays of float64 fit the second-level cache
+TINY = 1e-300  # added to a share, so that its logarithm is finite
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What the shadows say about n samples. level, gap: float64 (n,). variance, count: float64 (2, n),
-    non-members first; the variance with its floor, 0 degrees of freedom where count is 1."""
+    """What the shadows say about n samples. level, gap: float64 (n,). variance: float64 (2, n), non-members first,
+    with its floor. count: float64 (2, n), or (2, 1) where it is the same for all samples, as with complementary
+    pairs: what depends on it alone is then computed once. 0 degrees of freedom where count is 1."""
 
     level: np.ndarray
     gap: np.ndarray
@@ -42,7 +45,8 @@ class _Evidence:
     count: np.ndarray
 
     def take(self, index):
-        return _Evidence(self.level[index], self.gap[index], self.variance[:, index], self.count[:, index])
+        count = self.count if self.count.shape[1] == 1 else self.count[:, index]
+        return _Evidence(self.level[index], self.gap[index], self.variance[:, index], count)
 
     @property
     def freedom(self):
@@ -85,12 +89,9 @@ def fit_lira_bayes(statistics, options):
 def _evidence(statistics, known, query):
     mean_in, mean_out = statistics.mean_in[known, query], statistics.mean_out[known, query]
     variance = np.stack([statistics.var_out[known, query], statistics.var_in[known, query]]) + VARIANCE_FLOOR
-    return _Evidence(
-        0.5 * (mean_in + mean_out),
-        mean_in - mean_out,
-        variance,
-        statistics.count[:, known].astype(np.float64),
-    )
+    count = statistics.count[:, known].astype(np.float64)
+    count = count[:, :1] if np.all(count == count[:, :1]) else count
+    return _Evidence(0.5 * (mean_in + mean_out), mean_in - mean_out, variance, count)
 
 
 def _learned_prior(evidence):
@@ -99,10 +100,21 @@ def _learned_prior(evidence):
     if total > MOST_SAMPLES:
         evidence = evidence.take(np.linspace(0, total - 1, MOST_SAMPLES).astype(int))
     prior = _starting_prior(evidence)
-    near = _nearness(evidence.level, prior.knots)
+    parts = [(part, _nearness(part.level, prior.knots)) for _, part in _blocks(evidence)]
+
+    def shares():
+        return [_posterior(prior, part, near)[0] for part, near in parts]
+
     for _ in range(ITERATIONS):
-        prior = _improved(prior, evidence, near, _responsibility(prior, evidence, near)[0])
-    return replace(prior, freedom=_freedom(prior, evidence, _responsibility(prior, evidence, near)[0]))
+        prior = _improved(prior, parts, shares())
+    return replace(prior, freedom=_freedom(prior, evidence, np.concatenate(shares(), axis=1)))
+
+
+def _blocks(evidence):
+    """(slice, evidence of these samples), BLOCK samples at a time."""
+    for start in range(0, len(evidence.level), BLOCK):
+        some = slice(start, start + BLOCK)
+        yield some, evidence.take(some)
 
 
 def _starting_prior(evidence):
@@ -130,47 +142,77 @@ def _starting_prior(evidence):
 
 
 def _nearness(level, knots):
-    """Linear interpolation between the knots as weights, float64 (n, J); rows sum to 1."""
-    return np.stack([np.interp(level, knots, row) for row in np.eye(len(knots))], axis=1)
+    """Linear interpolation between the knots as weights, float64 (J, n); columns sum to 1."""
+    return np.stack([np.interp(level, knots, row) for row in np.eye(len(knots))])
 
 
-def _responsibility(prior, evidence, near):
-    """(posterior probability of each component, posterior variances (2, n, K)); the former float64 (n, K)."""
-    log_weight = np.log(near @ prior.weight + 1e-300)
-    variances = []
+def _posterior(prior, evidence, near):
+    """(share, noise): the posterior probability of each component, float64 (K, n), and for both sides the posterior
+    variance of the side's mean within it, float64 (2, K, n)."""
+    share, noise = 0.0, []
     for side in (0, 1):
-        freedom = evidence.freedom[side][:, None]
-        squares = freedom * evidence.variance[side][:, None]
-        held, scale = prior.freedom[side], prior.freedom[side] * prior.variance[side]
-        variances.append((scale + squares) / (held + freedom))
-        log_weight -= 0.5 * freedom * np.log(prior.variance[side])
-        log_weight -= 0.5 * (held + freedom) * np.log(1.0 + squares / scale)
-    noise = sum(variance / count[:, None] for variance, count in zip(variances, evidence.count, strict=True))
-    reach = noise + prior.spread
-    log_weight -= 0.5 * (np.log(reach) + (evidence.gap[:, None] - prior.gap) ** 2 / reach)
-    log_weight -= log_weight.max(axis=1, keepdims=True)
-    share = np.exp(log_weight)
-    return share / share.sum(axis=1, keepdims=True), variances
+        freedom, held = evidence.freedom[side], prior.freedom[side]
+        scale = (held * prior.variance[side])[:, None]
+        ratio = freedom * evidence.variance[side] * (1.0 / scale)
+        ratio += 1.0
+        noise.append(ratio * (scale / ((held + freedom) * evidence.count[side])))
+        np.log(ratio, out=ratio)
+        ratio *= held + freedom
+        ratio += freedom * np.log(prior.variance[side])[:, None]
+        share = share + ratio
+    reach = noise[0] + noise[1]
+    reach += prior.spread[:, None]
+    away = evidence.gap - prior.gap[:, None]
+    away *= away
+    away /= reach
+    share += away
+    share -= share.min(axis=0)
+    share *= -0.5
+    np.exp(share, out=share)
+    # The factors outside the exponent stay within some powers of ten, so that no sample loses all its components.
+    share *= prior.weight.T @ near
+    share /= np.sqrt(reach, out=reach)
+    share *= 1.0 / share.sum(axis=0)
+    return share, noise
 
 
-def _improved(prior, evidence, near, share):
-    """One maximisation step. The variances of a component count as equal here (its freedom is the
-    largest)."""
+def _improved(prior, parts, shares):
+    """One maximisation step. The variances of a component count as equal here (its freedom is the largest).
+
+    parts: list of (evidence, near); shares: list of (K, n)."""
     components = len(prior.gap)
-    weight = near.T @ share + 0.5 / components
-    variance = np.empty_like(prior.variance)
-    for side in (0, 1):
-        freedom, own = evidence.freedom[side], prior.variance[side]
-        squares = share.T @ (freedom * evidence.variance[side])
-        variance[side] = (squares + 0.5 * own) / (share.T @ freedom + 0.5)
-    noise = (1.0 / evidence.count[0])[:, None] * variance[0] + (1.0 / evidence.count[1])[:, None] * variance[1]
-    precision = share / (noise + prior.spread)
-    gap = (precision * evidence.gap[:, None]).sum(axis=0) / np.maximum(precision.sum(axis=0), 1e-300)
-    kept = prior.spread / (noise + prior.spread)  # how much of a sample's distance from the centre is its own
-    squares = (kept * (evidence.gap[:, None] - gap)) ** 2 + kept * noise
-    spread = ((share * squares).sum(axis=0) + 1e-6) / (share.sum(axis=0) + 1e-6)
+    weight = np.full((len(prior.knots), components), 0.5 / components)
+    squares, freedom = np.zeros((2, 2, components))
+    for (part, near), share in zip(parts, shares, strict=True):
+        weight += near @ share.T
+        squares += (part.freedom * part.variance) @ share.T
+        freedom += np.broadcast_to(part.freedom, part.variance.shape) @ share.T
+    variance = (squares + 0.5 * prior.variance) / (freedom + 0.5)
+    gap, spread = _improved_gaps(prior, parts, shares, variance)
     weight /= weight.sum(axis=1, keepdims=True)
-    return replace(prior, weight=weight, gap=gap, spread=spread + 1e-8, variance=variance)
+    return replace(prior, weight=weight, gap=gap, spread=spread, variance=variance)
+
+
+def _improved_gaps(prior, parts, shares, variance):
+    """(gap, spread), float64 (K,), once the variances (2, K) are known."""
+    own = prior.spread[:, None]
+    total = weights = squares = 0.0
+    steps = []
+    for (part, _), share in zip(parts, shares, strict=True):
+        noise = variance[0][:, None] / part.count[0] + variance[1][:, None] / part.count[1]
+        kept = own / (noise + own)  # how much of a sample's distance from the centre is its own
+        weighed = share * kept
+        total, weights = total + weighed @ part.gap, weights + weighed.sum(axis=1)
+        steps.append((part.gap, noise, kept, weighed))
+    gap = total / np.maximum(weights, TINY)
+    for gaps, noise, kept, weighed in steps:
+        away = gaps - gap[:, None]
+        away *= away
+        away *= kept
+        away += noise
+        squares = squares + np.einsum("kn,kn->k", away, weighed)
+    members = sum(share.sum(axis=1) for share in shares)
+    return gap, (squares + 1e-6) / (members + 1e-6) + 1e-8
 
 
 def _freedom(prior, evidence, share):
@@ -178,13 +220,13 @@ def _freedom(prior, evidence, share):
     2004)."""
     result = np.full(2, MOST_FREEDOM)
     for side in (0, 1):
-        half = 0.5 * evidence.freedom[side]
+        half = 0.5 * np.broadcast_to(evidence.freedom[side], evidence.level.shape)
         some = half > 0
         if not some.any():
             continue
         half = half[some]
         unbiased = np.log(evidence.variance[side][some]) - digamma(half) + np.log(half)
-        distance = (share[some] * (unbiased[:, None] - np.log(prior.variance[side])) ** 2).sum(axis=1)
+        distance = (share[:, some] * (unbiased - np.log(prior.variance[side])[:, None]) ** 2).sum(axis=0)
         excess = float(np.mean(distance - polygamma(1, half)))
         result[side] = _from_trigamma(excess) * 2.0
     return np.clip(result, 2.0, MOST_FREEDOM)
@@ -205,40 +247,56 @@ def _from_trigamma(value):
 def _log_ratio(phi, evidence, prior):
     """Log ratio of the predictive densities, float64 (R, n) or (n,) like phi."""
     result = np.empty_like(phi)
-    for start in range(0, phi.shape[-1], BLOCK):
-        some = slice(start, start + BLOCK)
-        part = evidence.take(some)
-        share, variances = _responsibility(prior, part, _nearness(part.level, prior.knots))
-        inside, outside = _predictives(prior, part, np.log(share + 1e-300), variances)
+    for some, part in _blocks(evidence):
+        inside, outside = _predictives(prior, part)
         for own, scored in zip(np.atleast_2d(phi[..., some]), np.atleast_2d(result[..., some]), strict=True):
             scored[:] = _log_density(own, *inside) - _log_density(own, *outside)
     return result
 
 
-def _predictives(prior, evidence, log_share, variances):
-    """(members, non-members), each (log weight, mean, scale, power), (n, K) all but the power (n, 1).
+def _predictives(prior, evidence):
+    """(members, non-members), each (log weight, mean, scale, power), (K, n) all but the power (n,).
 
     A side's mean is known from its own shadows, and from the other side's together with the prior of the
     gap."""
-    noise = [variance / count[:, None] for variance, count in zip(variances, evidence.count, strict=True)]
-    mean_out, mean_in = (mean[:, None] for mean in evidence.mean)
-    other_in, other_out = (
-        (mean_out + prior.gap, noise[0] + prior.spread),
-        (mean_in - prior.gap, noise[1] + prior.spread),
-    )
+    share, noise = _posterior(prior, evidence, _nearness(evidence.level, prior.knots))
+    share += TINY
     result = []
-    for side, own, (guess, doubt) in ((1, mean_in, other_in), (0, mean_out, other_out)):
-        trust = doubt / (noise[side] + doubt)
-        power = 0.5 * (prior.freedom[side] + evidence.freedom[side] + 1.0)[:, None]
-        spread = variances[side] + trust * noise[side]
-        freedom = 2.0 * power - 1.0
-        log_weight = log_share - 0.5 * np.log(spread * freedom) + gammaln(power) - gammaln(power - 0.5)
-        result.append((log_weight, guess + trust * (own - guess), 1.0 / (spread * freedom), power))
+    for side, sign in ((1, 1.0), (0, -1.0)):
+        guess = evidence.mean[1 - side] + sign * prior.gap[:, None]
+        doubt = noise[1 - side] + prior.spread[:, None]
+        doubt /= noise[side] + doubt  # the trust in the own mean
+        mean = evidence.mean[side] - guess
+        mean *= doubt
+        mean += guess
+        doubt += evidence.count[side]
+        doubt *= noise[side]  # the variance of the predictive
+        freedom = prior.freedom[side] + evidence.freedom[side]
+        doubt *= freedom
+        scale = np.divide(1.0, doubt, out=doubt)
+        log_weight = np.log(share * np.sqrt(scale))
+        log_weight += _log_norm(prior.freedom[side], evidence.freedom[side])
+        result.append((log_weight, mean, scale, 0.5 * (freedom + 1.0)))
     return result
+
+
+def _log_norm(held, freedom):
+    """Log of gamma((f + 1) / 2) / gamma(f / 2), f = held + freedom: float64 (n,). freedom: whole numbers, so that a
+    table of the few there are serves all samples."""
+    half = 0.5 * (held + np.arange(freedom.max() + 1.0))
+    return (gammaln(half + 0.5) - gammaln(half))[freedom.astype(int)]
 
 
 def _log_density(phi, log_weight, mean, scale, power):
     """Log of the mixture of Student's t at phi, float64 (n,), up to a constant shared by both sides."""
-    logs = log_weight - power * np.log(1.0 + scale * (phi[:, None] - mean) ** 2)
-    highest = logs.max(axis=1)
-    return highest + np.log(np.exp(logs - highest[:, None]).sum(axis=1))
+    logs = phi - mean
+    logs *= logs
+    logs *= scale
+    logs += 1.0
+    np.log(logs, out=logs)
+    logs *= -power
+    logs += log_weight
+    highest = logs.max(axis=0)
+    logs -= highest
+    np.exp(logs, out=logs)
+    return highest + np.log(logs.sum(axis=0))

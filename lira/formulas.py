@@ -115,12 +115,14 @@ def _dominance(ratio, log_gamma):
 
     ratio: float64 (N,), log of p_x / P(x), NaN where unknown (neither scored nor counted as z). Returns
     (N,)."""
-    known = ~np.isnan(ratio)
-    reference = np.sort(ratio[known])
-    total = max(len(reference), 1)
-    beaten = np.searchsorted(reference, ratio - log_gamma, side="right")
-    squashed = 0.5 + 0.5 * ratio / (1.0 + np.abs(ratio))  # increasing in the ratio, in (0, 1)
-    return np.where(known, (beaten + squashed) / total, np.nan)
+    known = np.count_nonzero(~np.isnan(ratio))
+    order = np.argsort(ratio)[:known]  # NaN comes last
+    reference = ratio[order]
+    beaten = np.searchsorted(reference, reference - log_gamma, side="right")
+    squashed = 0.5 + 0.5 * reference / (1.0 + np.abs(reference))  # increasing in the ratio, in (0, 1)
+    result = np.full(ratio.shape, np.nan)
+    result[order] = (beaten + squashed) / max(known, 1)
+    return result
 
 
 def fit_ratio(statistics, options):

@@ -111,11 +111,17 @@ def best_threshold(score, member):
 
 def _right_by_cut(score, member):
     """(cut, right guesses) for every distinct score from inf downwards, float64 (P,), int64 (P,)."""
-    order = np.argsort(-score, kind="stable")
-    score, step = score[order], np.where(member[order], 1, -1)
-    last = np.append(np.flatnonzero(np.diff(score)), len(score) - 1)  # the last of each group of ties
-    right = np.concatenate([[0], np.cumsum(step)[last]]) + int((~member).sum())
-    return np.concatenate([[np.inf], score[last]]), right
+    cut, found, wrong = _steps(score, member)
+    return np.concatenate([[np.inf], cut]), np.concatenate([[0], found - wrong]) + int((~member).sum())
+
+
+def _steps(score, member):
+    """(cut, found, wrong) for every distinct score, the highest first: the members and non-members at or above
+    it. float64 (P,), int64 (P,) each. Ties are one step, so that the order within them does not matter."""
+    order = np.argsort(score)[::-1]
+    score, found = score[order], np.cumsum(member[order])
+    last = np.append(np.flatnonzero(score[1:] != score[:-1]), len(score) - 1)
+    return score[last], found[last], last + 1 - found[last]
 
 
 def _best_balanced_accuracy(score, member):
@@ -131,8 +137,10 @@ def auc(score, member):
     n_members, n_nonmembers = int(member.sum()), int((~member).sum())
     if not n_members or not n_nonmembers:
         return np.nan
-    above = rankdata(score)[member].sum() - n_members * (n_members + 1) / 2
-    return float(above / (n_members * n_nonmembers))
+    _, found, wrong = _steps(score, member)
+    # Twice the non-members below each step, those on it counting one half.
+    below = 2 * n_nonmembers - wrong - np.concatenate([[0], wrong[:-1]])
+    return float(np.sum(np.diff(found, prepend=0) * below) / (2 * n_members * n_nonmembers))
 
 
 def auc_interval(score, member, confidence=0.95):

@@ -12,7 +12,7 @@ LOG_P_FLOOR = -690.0  # exp(-690) = 1e-300: a confidence below it counts as 1e-3
 # A subtraction that leaves less than this share of what was there before has lost digits: sum those samples
 # afresh.
 LOST_SHARE = 1e-5
-BLOCK = 8192  # samples summed afresh at a time, so that memory stays bounded
+BLOCK = 8192  # samples summed at a time, so that sums stay in the cache and memory stays bounded
 
 
 def scaled_logit(logits, label):
@@ -64,19 +64,18 @@ class _Sums:
     def over(cls, quantity, phi, member, kept, count):
         """phi: float (S, N, A); member, kept: bool (S, N); count: int (2, N)."""
         shape = (2, *phi.shape[1:])
-        total = np.zeros(shape)
-        for row in range(len(phi)):
-            _add_row(total, QUANTITIES[quantity](_as_float(phi[row])), member[row], kept[row])
-        if quantity != "phi":
-            return cls(quantity, np.zeros(shape), total, None)
-        centre = total / np.maximum(count, 1)[..., None]
-        total, square = np.zeros(shape), np.zeros(shape)
-        for row in range(len(phi)):
-            value = _as_float(phi[row])
-            for side, where in _sides(member[row], kept[row]):
-                residual = value - centre[side]
-                np.add(total[side], residual, out=total[side], where=where)
-                np.add(square[side], residual * residual, out=square[side], where=where)
+        total, centre = np.zeros(shape), np.zeros(shape)
+        square = np.zeros(shape) if quantity == "phi" else None
+        for start in range(0, shape[1], BLOCK):
+            some = slice(start, start + BLOCK)
+            rows = (phi[:, some], member[:, some], kept[:, some])
+            if quantity == "phi":
+                _add_rows(quantity, rows, centre[:, some], total[:, some])
+                centre[:, some] = total[:, some] / np.maximum(count[:, some], 1)[..., None]
+                total[:, some] = 0.0
+                _add_rows(quantity, rows, centre[:, some], total[:, some], square[:, some])
+            else:
+                _add_rows(quantity, rows, centre[:, some], total[:, some])
         return cls(quantity, centre, total, square)
 
     def copy(self):
@@ -86,11 +85,11 @@ class _Sums:
     def subtract(self, value, member, kept):
         """Take one shadow's scores away. value: float64 (N, A); member, kept: bool (N,)."""
         value = QUANTITIES[self.quantity](value)
-        for side, where in _sides(member, kept):
-            residual = value - self.centre[side]
-            np.subtract(self.total[side], residual, out=self.total[side], where=where)
+        for side, weight in enumerate(_weights(member, kept)):
+            residual = (value - self.centre[side]) * weight
+            self.total[side] -= residual
             if self.square is not None:
-                np.subtract(self.square[side], residual * residual, out=self.square[side], where=where)
+                self.square[side] -= residual * residual
 
     def squared_residuals(self, count):
         """Sum of squared distances from the side's mean, float64 (2, N, A). count: int (2, N)."""
@@ -120,14 +119,24 @@ def _as_float(values):
     return np.asarray(values, dtype=np.float64)
 
 
-def _sides(member, kept):
-    """(side, where) for both sides; where: bool (N, 1)."""
-    return (0, (kept & ~member)[:, None]), (1, (kept & member)[:, None])
+def _weights(member, kept):
+    """1.0 where the shadow counts for the side and 0.0 elsewhere, for both sides: float64 (N, 1) each.
+
+    Multiplied with: NumPy's `where` stops at every change of side."""
+    return [(kept & (member == bool(side))).astype(np.float64)[:, None] for side in (0, 1)]
 
 
-def _add_row(total, value, member, kept):
-    for side, where in _sides(member, kept):
-        np.add(total[side], value, out=total[side], where=where)
+def _add_rows(quantity, rows, centre, total, square=None):
+    """Add each shadow's distances from the centres, and their squares, in place. rows: phi, member, kept."""
+    for phi, member, kept in zip(*rows, strict=True):
+        value = QUANTITIES[quantity](_as_float(phi))
+        for side, weight in enumerate(_weights(member, kept)):
+            residual = value - centre[side]
+            residual *= weight
+            total[side] += residual
+            if square is not None:
+                residual *= residual
+                square[side] += residual
 
 
 class Statistics:
@@ -137,10 +146,11 @@ class Statistics:
     child are its parent's less what was left out: a cost of the rows left out, not of all S.
 
     phi: float (S, N, A), as given (float32 stays float32; each row is turned into float64 when it is used).
-    member: bool (S, N). kept: bool (S, N), True where the shadow still counts for the sample."""
+    member: bool (S, N). kept: bool (S, N), True where the shadow still counts for the sample. count: int64 (2, N),
+    shadows kept a side: non-members, members."""
 
-    def __init__(self, phi, member, kept, parent=None, dropped=()):
-        self.phi, self.member, self.kept = phi, member, kept
+    def __init__(self, phi, member, kept, count, parent=None, dropped=()):
+        self.phi, self.member, self.kept, self.count = phi, member, kept, count
         self._parent, self._dropped, self._made = parent, dropped, {}
 
     @classmethod
@@ -149,34 +159,28 @@ class Statistics:
         phi, member = np.asarray(phi), np.asarray(member, dtype=bool)
         phi = phi[..., None] if phi.ndim == 2 else phi
         kept = np.ones(member.shape, dtype=bool) if kept is None else np.array(kept, dtype=bool)
-        return cls(phi, member, kept)
+        inside = np.count_nonzero(kept & member, axis=0)
+        return cls(phi, member, kept, np.stack([np.count_nonzero(kept, axis=0) - inside, inside]))
 
     def without(self, rows):
         """The same statistics with shadows left out.
 
         rows: each entry either an int, a shadow left out for every sample, or an int array (N,), one shadow
         for each sample, -1 for none. A shadow that is left out already stays out."""
-        kept, dropped = self.kept.copy(), []
+        kept, count, dropped = self.kept.copy(), self.count.copy(), []
         samples = np.arange(kept.shape[1])
         for row in rows:
             if np.ndim(row) == 0:
                 where = kept[row].copy()
                 kept[row] = False
+                member = self.member[row]
             else:
                 where = (row >= 0) & kept[row, samples]
                 kept[row[where], samples[where]] = False
+                member = self.member[row, samples]
+            count -= [where & ~member, where & member]
             dropped.append((row, where))
-        return Statistics(self.phi, self.member, kept, parent=self, dropped=tuple(dropped))
-
-    @cached_property
-    def count(self):
-        """Shadows kept a side, int64 (2, N): non-members, members."""
-        inside = np.zeros(self.kept.shape[1], dtype=np.int64)
-        every = np.zeros_like(inside)
-        for member, kept in zip(self.member, self.kept, strict=True):
-            inside += member & kept
-            every += kept
-        return np.stack([every - inside, inside])
+        return Statistics(self.phi, self.member, kept, count, parent=self, dropped=tuple(dropped))
 
     def sums(self, quantity):
         """The sums of one quantity of QUANTITIES."""
