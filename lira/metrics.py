@@ -183,7 +183,8 @@ def tpr_at_fpr(score, member, rate, confidence=0.95):
 
     The cut is the (k + 1)-th largest non-member with k = floor(rate * n): member is guessed above it, so
     ties with it are all left out. Given the non-members, the members above it are binomial: Clopper-Pearson
-    for the TPR. The FPR that the cut really has is Beta(k + 1, n - k) distributed, k as realised.
+    for the TPR. The FPR that the cut really has is Beta(k + 1, n - k) distributed, k as realised; where several
+    non-members tie at the cut it is less than that, and the low end is that of Clopper-Pearson.
 
     Returns dict: tpr, tpr_low, tpr_high, fpr (realised), fpr_low, fpr_high, cut (guess member where score >
     cut), resolvable (rate >= 1 / n)."""
@@ -198,14 +199,15 @@ def tpr_at_fpr(score, member, rate, confidence=0.95):
     found, wrong = int((inside > cut).sum()), int((outside > cut).sum())
     low, high = clopper_pearson(found, len(inside), confidence)
     tail = (1.0 - confidence) / 2
-    ends = betaincinv(wrong + 1, trials - wrong, [tail, 1 - tail])
+    tied = np.count_nonzero(outside == cut) > 1
+    fpr_low = clopper_pearson(wrong, trials, confidence)[0] if tied else betaincinv(wrong + 1, trials - wrong, tail)
     return {
         "tpr": found / len(inside),
         "tpr_low": low,
         "tpr_high": high,
         "fpr": wrong / trials,
-        "fpr_low": float(ends[0]),
-        "fpr_high": float(ends[1]),
+        "fpr_low": float(fpr_low),
+        "fpr_high": float(betaincinv(wrong + 1, trials - wrong, 1 - tail)),
         "cut": float(cut),
         "resolvable": bool(rate * trials * (1 + 1e-12) >= 1),
     }
