@@ -2,13 +2,14 @@
 ratio.
 
     python benchmarks/attacks_synthetic.py --shadows 20 --seeds 10
-    python benchmarks/attacks_synthetic.py --shadows 200 --seeds 2 --attacks lira lira-pooled lira-bayes"""
+    python benchmarks/attacks_synthetic.py --shadows 200 --seeds 10 --attacks lira lira-pooled lira-bayes learned"""
 
 import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
+from paired import FIGURES, tell_against_all
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -51,10 +52,13 @@ def main():
             figures = [tpr_at_fpr(score, member[0], rate)["tpr"] for rate in (0.01, 0.001)]
             rows.setdefault(name, []).append([auc(score, member[0]), *figures])
     print(f"{flags.shadows} shadows, {N_SAMPLES} samples, mean over {flags.seeds} seeds (standard error)")
-    print(f"{'attack':20s}{'AUC':>18s}{'TPR at 1 %':>18s}{'TPR at 0.1 %':>18s}")
+    print(f"{'attack':20s}" + "".join(f"{figure:>18s}" for figure in FIGURES))
     for name, values in rows.items():
         mean, error = np.mean(values, axis=0), np.std(values, axis=0, ddof=1) / np.sqrt(flags.seeds)
         print(f"{name:20s}" + "".join(f"{m:10.4f} ({e:.4f})" for m, e in zip(mean, error, strict=True)))
+    for name in ("lira-bayes", "learned"):
+        if name in rows:
+            tell_against_all(name, rows)
 
 
 if __name__ == "__main__":
