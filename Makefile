@@ -10,9 +10,10 @@ demo: .venv/ready ## train and attack on digits: one target after another, no do
 test: .venv/ready-dev ## the test suite
 	$(RUN) -m pytest
 
-test-long: .venv/ready-dev ## what takes minutes: kills at random times, a full disk, 256 shadows, 10,000 damaged files
+test-long: .venv/ready-dev ## what takes minutes: kills at random times, a full disk, 256 shadows, leaks, 10,000 damaged files
 	$(RUN) benchmarks/kills.py
 	$(RUN) benchmarks/many_shadows.py --quiet
+	$(RUN) benchmarks/attacks_leakage.py
 	PYTHONPATH=.:tests $(RUN) tests/test_damage.py 10000 2>/dev/null
 
 lint: .venv/ready-dev

@@ -3,8 +3,9 @@ figures.
 
 Per sample the median instead of the mean, the standard deviation with n in the denominator plus 1e-30, and
 only the first c members and c' non-members in the order of the shadows, c and c' the smallest counts over
-all samples. Pooled means the standard deviation of all scores, not of residuals: online of the member
-scores for both sides. Offline the log density itself, with the sign such that a lower density means member.
+all samples that have any; a sample that has none gets no score. Pooled means the standard deviation of all
+scores, not of residuals: online of the member scores for both sides. Offline the log density itself, with the
+sign such that a lower density means member.
 Source: plot.py of "Membership Inference Attacks From First Principles" (Carlini et al. 2022).
 
 The functions are used like those of `lira.formulas`."""
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from .errors import InputError
 from .formulas import log_normal
 
 FLOOR = 1e-30  # added to standard deviations, as the script has it
@@ -56,36 +56,31 @@ def _log_normal(phi, mean, deviation):
 
 
 def _centre_and_deviation(statistics, side):
-    """(median, standard deviation), float64 (N, A), of the first c shadows of a side."""
-    middle = np.empty(statistics.phi.shape[1:])
-    deviation = np.empty_like(middle)
+    """(median, standard deviation), float64 (N, A), of the first c shadows of a side; NaN where it has none."""
+    middle = np.full(statistics.phi.shape[1:], np.nan)
+    deviation = np.full_like(middle, np.nan)
     for some, values in _first(statistics, side):
         middle[some], deviation[some] = np.median(values, axis=1), values.std(axis=1)
     return middle, deviation
 
 
 def _deviation_of_all(statistics, side):
-    """Standard deviation of all scores of a side, over samples, shadows and queries, a float."""
+    """Standard deviation of all scores of a side, over samples, shadows and queries, a float; NaN without any."""
     total = count = 0.0
     for _, values in _first(statistics, side):
         total, count = total + values.sum(), count + values.size
     squares = sum(((values - total / count) ** 2).sum() for _, values in _first(statistics, side))
-    return np.sqrt(squares / count)
+    return np.sqrt(squares / count) if count else np.nan
 
 
 def _first(statistics, side):
-    """(slice, float64 (n, c, A)) for blocks of samples: the first c shadows of a side in their order."""
+    """(samples, float64 (n, c, A)) for blocks of the samples that have the side: its first c shadows in their order."""
     counts = statistics.count[side]
-    fewest = int(counts.min())
-    if fewest == 0:
-        raise InputError(
-            f"the official convention takes equally many {('non-members', 'members')[side]} of every sample, "
-            f"but sample {int(counts.argmin())} has 0: use the convention lira"
-        )
-    for start in range(0, len(counts), BLOCK):
-        some = slice(start, start + BLOCK)
+    known = np.flatnonzero(counts)
+    for start in range(0, len(known), BLOCK):
+        some = known[start : start + BLOCK]
         mask = statistics.kept[:, some] & (statistics.member[:, some] == bool(side))
-        mask &= np.cumsum(mask, axis=0) <= fewest
+        mask &= np.cumsum(mask, axis=0) <= counts[known].min()
         sample, shadow = np.nonzero(mask.T)  # sample by sample, shadows in their order, c each
-        values = statistics.phi[shadow, sample + start].astype(np.float64)
-        yield some, values.reshape(mask.shape[1], fewest, -1)
+        values = statistics.phi[shadow, some[sample]].astype(np.float64)
+        yield some, values.reshape(len(some), -1, values.shape[-1])

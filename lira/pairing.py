@@ -61,10 +61,13 @@ class Design:
 
     def aside(self, group, already=()):
         """Left out while the shadows of a group play the target, besides `already` (which it may not
-        repeat)."""
+        repeat). A sample for which the player is left out already has equal sides, and needs no opposite."""
         rows = list(group)
         if len(group) == 1 and (self._equal_shadows or self._equal_models):
-            rows.append(self._opposite(self.shadows[group[0]], [*already, *rows], (1, group[0])))
+            opposite = self._opposite(self.shadows[group[0]], [*already, *rows], (1, group[0]))
+            for row in already:
+                opposite[np.broadcast_to(row == group[0], opposite.shape)] = -1
+            rows.append(opposite)
         return rows
 
     def _opposite(self, own, aside, key):

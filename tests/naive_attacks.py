@@ -1,4 +1,4 @@
-"""The attacks once more as plain loops over samples, the oracles of test_attacks.py."""
+"""The attacks once more as plain loops over samples, the oracles of test_formulas.py and its neighbours."""
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -86,8 +86,8 @@ def beaten_shares(target, phi, member, average, gamma=2.0):
     return scores.mean(1)
 
 
-def rmia(target, phi, member):
-    return beaten_shares(target, phi, member, lambda i, o: (i.mean() + o.mean()) / 2)
+def rmia(target, phi, member, gamma=2.0):
+    return beaten_shares(target, phi, member, lambda i, o: (i.mean() + o.mean()) / 2, gamma)
 
 
 def rmia_offline(target, phi, member, a=0.3):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from naive_bayes import lira_bayes
 from scipy.special import polygamma
-from test_attacks import pairs
+from shadows import pairs
 
 from lira import bayes
 from lira.attacks import Statistics, attack_targets

@@ -1,0 +1,39 @@
+"""Scores of random shadows, their members drawn in the ways that the attacks tell apart."""
+
+import numpy as np
+
+
+def pairs(generator, n_models, n_samples):
+    """Complementary pairs of random halves, bool (M, N)."""
+    first = generator.permuted(np.tile(np.arange(n_samples) < n_samples // 2, (n_models // 2, 1)), axis=1)
+    return np.stack([first, ~first], axis=1).reshape(-1, n_samples)
+
+
+def halves(generator, n_models, n_samples):
+    """Independent random halves."""
+    return generator.permuted(np.tile(np.arange(n_samples) < n_samples // 2, (n_models, 1)), axis=1)
+
+
+def equal_counts(generator, n_models, n_samples):
+    """Every sample in exactly half of the models, no pairs."""
+    return generator.permuted(np.tile(np.arange(n_models)[:, None] < n_models // 2, (1, n_samples)), axis=0)
+
+
+DESIGNS = {"pairs": pairs, "halves": halves, "equal": equal_counts}
+
+
+def members(generator, n_targets, n_shadows, n_samples, design):
+    """bool (M, N). Targets draw independently, shadows by the design; "equal over all" counts the targets too."""
+    if design == "equal over all":
+        return equal_counts(generator, n_targets + n_shadows, n_samples)
+    targets = halves(generator, n_targets, n_samples)
+    return np.concatenate([targets, DESIGNS[design](generator, n_shadows, n_samples)])
+
+
+def scores(seed, *, n_targets=1, n_shadows=8, n_samples=50, n_queries=1, gap=1.0, design="pairs", kind="normal"):
+    """(phi (M, N, A), member (M, N))."""
+    generator = np.random.default_rng(seed)
+    member = members(generator, n_targets, n_shadows, n_samples, design)
+    level = generator.normal(2.0, 3.0, size=(n_samples, 1))
+    phi = level + gap * member[..., None] + generator.normal(size=(*member.shape, n_queries))
+    return {"normal": phi, "ties": np.round(phi), "constant": np.full_like(phi, 0.3)}[kind], member
