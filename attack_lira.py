@@ -20,7 +20,7 @@ from lira import answers, attacks, fleet, report, tables
 from lira.errors import InputError, say
 from lira.evidence import Evidence, read_scores
 from lira.memory import keep_freed_memory
-from lira.query import declared_queries, query_model
+from lira.query import Query, declared_queries, query_model
 from lira.runs import Run, open_run, results_only
 from lira.workers import Workers
 from util import AttackConfig, Config, run_script
@@ -60,7 +60,7 @@ def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence, str
     samples = torch.arange(len(label), device=setup.device) + setup.pool.first_sample
     model = setup.build().to(setup.device, memory_format=torch.channels_last)
 
-    def ask(job: fleet.Job) -> np.ndarray:
+    def ask(job: fleet.Job, queries: tuple[Query, ...]) -> np.ndarray:
         _load(model, run.load_weights(*job), run.weights_path(*job), setup.network)
         batch_size = config.run.test_batch_size
         return query_model(model, setup.pool.plain, samples, label, queries=queries, batch_size=batch_size)

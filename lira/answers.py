@@ -1,18 +1,23 @@
-"""scores.npz as a cache of the models' answers: only what it does not hold yet is asked.
+"""scores.npz as a cache of the models' answers: only what it does not hold yet is asked, and nothing that is still
+valid is thrown away.
 
-Letters: M models, N target samples, A queries."""
+Letters: M models, N target samples, A queries, L answers that the attack at hand does not use."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
+from lira.errors import DamagedFile
 from lira.query import Query
 from lira.runs import Run
 from lira.split import ROLES
 
 SAVE_EVERY = 60  # seconds between two writes while models are asked: about what a kill costs
+
+Answers = dict[tuple[str, Query], np.ndarray]  # (digest of the weights, query) -> phi (N,)
 
 
 def gather(
@@ -21,46 +26,77 @@ def gather(
     member: np.ndarray,
     label: np.ndarray,
     queries: tuple[Query, ...],
-    ask: Callable[[tuple[str, int]], np.ndarray],
+    ask: Callable[[tuple[str, int], tuple[Query, ...]], np.ndarray],
     *,
     quiet: bool,
 ) -> np.ndarray:
     """phi of every model, float32 (M, N, A), as scores.npz then holds it beside member, label and role.
 
-    jobs: (role, index) of the M models; member: bool (M, N); ask(job) -> float32 (N, A). An answer is up to date while
-    the weights that gave it, the labels and the queries are the same."""
-    weights = [run.record(*job)["sha256"] for job in jobs]
-    phi_of = _known(run, label, queries)
-    missing = [row for row, digest in enumerate(weights) if digest not in phi_of]
+    jobs: (role, index) of the M models; member: bool (M, N); ask(job, queries) -> float32 (N, A). An answer is up to
+    date while the weights that gave it and the labels are the same. Those of other models of the run and to other
+    queries stay in the file as more_phi (L, N), more_weights and more_queries."""
+    weights, held = [run.record(*job)["sha256"] for job in jobs], run.load_scores() or {}
+    known, on_disk = _known(held, label), {*weights, *_digests(run)}
+    missing = [[query for query in queries if (digest, query) not in known] for digest in weights]
+    as_asked = "weights" in held and held["weights"].tolist() == weights and _queries(held["queries"]) == [*queries]
+
+    def phi_of(rows: Sequence[int]) -> np.ndarray:
+        return np.stack([np.stack([known[weights[row], query] for query in queries], axis=1) for row in rows])
 
     def save() -> None:
-        rows = [row for row, digest in enumerate(weights) if digest in phi_of]
+        rows = [row for row, digest in enumerate(weights) if all((digest, query) in known for query in queries)]
+        now = {(weights[row], query) for row in rows for query in queries}
+        more = [key for key in known if key not in now and key[0] in on_disk]
         run.save_scores(
-            phi=np.stack([phi_of[weights[row]] for row in rows]),
+            phi=phi_of(rows),
             member=member[rows],
             label=label,
             role=np.array([ROLES.index(jobs[row][0]) for row in rows], dtype=np.int8),
             index=np.array([jobs[row][1] for row in rows], dtype=np.int32),
             weights=np.array([weights[row] for row in rows]),
             queries=np.array(queries, dtype=np.int32),
+            more_phi=np.array([known[key] for key in more], dtype=np.float32).reshape(len(more), len(label)),
+            more_weights=np.array([digest for digest, _ in more], dtype=str),
+            more_queries=np.array([query for _, query in more], dtype=np.int32).reshape(len(more), 3),
         )
 
     saved = time.monotonic()
-    for row in tqdm(missing, desc="asking", unit="model", disable=quiet):
-        phi_of[weights[row]] = ask(jobs[row])
+    for row in tqdm([row for row, some in enumerate(missing) if some], desc="asking", unit="model", disable=quiet):
+        phi = ask(jobs[row], tuple(missing[row]))
+        known |= {(weights[row], query): phi[:, place] for place, query in enumerate(missing[row])}
         if time.monotonic() - saved > SAVE_EVERY:
             save()
             saved = time.monotonic()
-    if missing or list(phi_of) != weights:
+    if any(missing) or not as_asked:
         save()
-    return np.stack([phi_of[digest] for digest in weights])
+    return phi_of(range(len(jobs)))
 
 
-def _known(run: Run, label: np.ndarray, queries: tuple[Query, ...]) -> dict[str, np.ndarray]:
-    """Digest of the weights -> phi (N, A), of the answers in scores.npz that fit."""
-    known = run.load_scores()
-    if not known or not {"phi", "weights", "label", "queries"} <= known.keys():  # as another version wrote it
+def _known(held: dict[str, np.ndarray], label: np.ndarray) -> Answers:
+    """The answers in scores.npz that fit these labels."""
+    if not {"phi", "weights", "label", "queries"} <= held.keys():  # as another version wrote it
         return {}
-    if np.array_equal(known["label"], label) and np.array_equal(known["queries"], queries):
-        return dict(zip(known["weights"].tolist(), known["phi"], strict=True))
-    return {}
+    if not np.array_equal(held["label"], label):
+        return {}
+    known = {
+        (digest, query): phi[:, place]
+        for digest, phi in zip(held["weights"].tolist(), held["phi"], strict=True)
+        for place, query in enumerate(_queries(held["queries"]))
+    }
+    if "more_phi" in held:
+        keys = zip(held["more_weights"].tolist(), _queries(held["more_queries"]), strict=True)
+        known |= dict(zip(keys, held["more_phi"], strict=True))
+    return known
+
+
+def _queries(rows: np.ndarray) -> list[Query]:
+    return [(int(down), int(right), bool(mirrored)) for down, right, mirrored in rows]
+
+
+def _digests(run: Run) -> set[str]:
+    """Of the weights of all models on disk; a damaged one has none."""
+    found = set()
+    for job in run.models_on_disk():
+        with contextlib.suppress(DamagedFile):
+            found.add(run.record(*job)["sha256"])
+    return found

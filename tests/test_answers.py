@@ -20,19 +20,23 @@ class Models:
         self.run, self.asked = Run(folder / "model", folder / "result"), []
         self.weights = {job: f"weights of {job[0]} {job[1]}" for job in JOBS}
         monkeypatch.setattr(Run, "record", lambda run, *job: {"sha256": self.weights[job]})
+        monkeypatch.setattr(Run, "models_on_disk", lambda run: list(self.weights))
 
     def phi(self, job, queries=PLAIN):
         """What the model says: another number for other weights."""
         seed = int.from_bytes(self.weights[job].encode(), "little")
-        return np.random.default_rng(seed).normal(size=(N, len(queries))).astype(np.float32)
+        own = [np.random.default_rng((seed, *map(int, query))).normal(size=N) for query in queries]
+        return np.stack(own, axis=1).astype(np.float32)
 
     def gather(self, jobs=JOBS, *, queries=PLAIN, label=LABEL, stop_at=None):
         self.asked.clear()
+        self.told = []
 
-        def ask(job):
+        def ask(job, queries):
             if job == stop_at:
                 raise KeyboardInterrupt
             self.asked.append(job)
+            self.told.append(queries)
             return self.phi(job, queries)
 
         member = MEMBER[[JOBS.index(job) for job in jobs]]
@@ -89,13 +93,41 @@ def test_changed_weights_are_asked_again_alone(models):
     assert models.asked == [("shadow", 1)]
 
 
-@pytest.mark.parametrize("change", [{"label": LABEL[::-1].copy()}, {"queries": SHIFTED}, {"queries": ((1, 0, False),)}])
+@pytest.mark.parametrize("change", [{"label": LABEL[::-1].copy()}, {"queries": ((1, 0, False),)}])
 def test_other_labels_or_queries_ask_everyone_again(models, change):
     models.gather()
     models.gather(**change)
     assert models.asked == JOBS
     models.gather(**change)
     assert models.asked == []
+
+
+def test_fewer_models_and_other_queries_lose_nothing(models):
+    models.gather()
+    models.gather(queries=SHIFTED)
+    assert models.told == [SHIFTED[1:]] * 4  # the plain answers are there already
+    models.gather(JOBS[:2], queries=PLAIN)
+    assert models.asked == []
+    models.gather(JOBS, queries=SHIFTED[::-1])
+    assert models.asked == []
+    del models.weights["shadow", 2]  # gone from the disk: its answers go with it
+    models.weights["shadow", 1] = "trained anew"
+    models.gather(JOBS[:3], queries=PLAIN)
+    assert models.asked == [("shadow", 1)]
+    held = models.run.load_scores()
+    assert set(held["more_weights"]) == {models.weights[job] for job in JOBS[:2]}
+    np.testing.assert_array_equal(held["more_queries"], [(0, 1, False)] * 2)
+
+
+def test_a_stop_keeps_what_other_attacks_asked(models, monkeypatch):
+    monkeypatch.setattr(answers, "SAVE_EVERY", -1)
+    models.gather()
+    with pytest.raises(KeyboardInterrupt):
+        models.gather(queries=SHIFTED, stop_at=("shadow", 1))
+    models.gather(queries=PLAIN)
+    assert models.asked == []
+    models.gather(queries=SHIFTED)
+    assert models.asked == JOBS[2:]
 
 
 def test_two_models_with_equal_weights_are_two_rows(models):
