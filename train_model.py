@@ -55,7 +55,8 @@ def train_fleet(config: Config, argv: Sequence[str]) -> int:
 
 
 def _train_missing(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run: Run, workers: Workers) -> None:
-    done, start = run.count(jobs), time.perf_counter()
+    sound = {job for job in jobs if run.is_complete(*job)} if workers.leader else set()  # damaged ones are moved aside
+    done, start = len(sound), time.perf_counter()
     if workers.leader:
         several = f" with {workers.size} workers" if workers.size > 1 else ""
         print(f"run {run.name}: {done} of {len(jobs)} models are complete, training {len(jobs) - done}{several}")
@@ -74,11 +75,11 @@ def _train_missing(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run:
             lambda job: _train_one(job, config, setup, run, shown, checkpoints),
             shown,
             workers=workers,
-            settled=lambda job: run.is_complete(*job) or run.failure(*job) is not None,
+            settled=lambda job: job in sound or run.is_complete(*job) or run.failure(*job) is not None,
         )
     pictures, seconds = workers.add("pictures", 0), time.perf_counter() - start
     if workers.leader and pictures:
-        trained, rate = run.count(jobs) - done, pictures / seconds
+        trained, rate = workers.add("trained", 0), pictures / seconds
         print(f"trained {trained} models in {seconds / 60:.1f} min, {rate:,.0f} pictures a second")
 
 

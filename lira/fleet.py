@@ -155,6 +155,7 @@ def train_all(
         shown.start_model(job_name(job))
         try:
             train_one(job)
+            workers.add("trained")
         except ModelError as error:
             failed[job_name(job)] = str(error)
         shown.end_model(trained=job_name(job) not in failed)

@@ -118,6 +118,7 @@ def test_a_model_trained_alone_equals_the_one_of_the_fleet(own):
     again = call(train_model.main, own.argv)
     assert again.status == 0
     assert "5 of 6 models are complete, training 1" in again.out
+    assert "trained 1 models in" in again.out
     assert_same_weights(weights(own.models)["shadow_03"], before)
     assert stamps(own.models, "*_0[0-2].pt") == others
 
