@@ -56,7 +56,8 @@ def without_batch_norm(model: nn.Module) -> nn.Module:
 def check_network(model: nn.Module, shape: tuple[int, int, int]) -> None:
     """Raises InputError unless an answer depends on its own picture alone, no buffer moves in training, and per-sample
     gradients add up to torch's own. model: from without_batch_norm(), of no use afterwards; shape: (C, H, W)."""
-    x = torch.rand((3, *shape), generator=torch.Generator().manual_seed(0))
+    x = torch.rand((3, *shape), generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # as in training
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -91,7 +92,8 @@ def _refuse(reason: str) -> None:
 
 class _PerSample(GradSampleModule):
     """Opacus's mode "hooks", but the backward hooks sit on the layers' answers instead of on the layers: a network may
-    then change an answer in place, as torchvision's residual blocks do. The model goes on being called as it was."""
+    then change an answer in place, as torchvision's residual blocks do. And what convolutions were given is copied out
+    of channels_last memory, for which Opacus's gradients are silently wrong. The model is called as before."""
 
     def add_hooks(self, **how) -> None:
         super().add_hooks(**how)
@@ -100,6 +102,8 @@ class _PerSample(GradSampleModule):
 
     def capture_activations_hook(self, module, forward_input, forward_output) -> None:
         super().capture_activations_hook(module, forward_input, forward_output)
+        if getattr(module, "activations", None):
+            module.activations[-1] = [given.contiguous() for given in module.activations[-1]]
         answer = forward_output[0] if isinstance(forward_output, tuple) else forward_output
         if module.training and answer.requires_grad:
             how = dict(loss_reduction=self.loss_reduction, batch_first=self.batch_first)
