@@ -237,8 +237,8 @@ def parse_args(argv: Sequence[str] | None, *, description: str) -> Config:
         name: group(**{item.name: values[f"{name}.{item.name}"] for item in fields(group)})
         for name, group in GROUPS.items()
     }
-    _refuse_what_nothing_reads(groups, disable_dp=disable_dp)
     _check(Config(**groups))
+    _refuse_what_nothing_reads(groups, disable_dp=disable_dp)
     return _resolved(Config(**groups | ({"dp": None} if disable_dp else {})))
 
 

@@ -90,10 +90,10 @@ def _refuse(reason: str) -> None:
     raise InputError(f"no differential privacy with this network, {reason}; change it, or add --disable-dp")
 
 
-class _PerSample(GradSampleModule):
-    """Opacus's mode "hooks", but the backward hooks sit on the layers' answers instead of on the layers: a network may
-    then change an answer in place, as torchvision's residual blocks do. And what convolutions were given is copied out
-    of channels_last memory, for which Opacus's gradients are silently wrong. The model is called as before."""
+class TensorHooks:
+    """What Opacus's modes with hooks lack. Backward hooks sit on the layers' answers instead of on the layers: a
+    network may then change an answer in place, as torchvision's residual blocks do. And what a layer was given is
+    copied out of channels_last memory, for which the gradients of convolutions are silently wrong."""
 
     def add_hooks(self, **how) -> None:
         super().add_hooks(**how)
@@ -108,6 +108,10 @@ class _PerSample(GradSampleModule):
         if module.training and answer.requires_grad:
             how = dict(loss_reduction=self.loss_reduction, batch_first=self.batch_first)
             answer.register_hook(lambda grad: self.capture_backprops_hook(module, None, (grad,), **how))
+
+
+class _PerSample(TensorHooks, GradSampleModule):
+    """Opacus's mode "hooks", measured against the others in benchmarks/dp_modes.py. The model is called as before."""
 
 
 class _Optimizer(DPOptimizer):
