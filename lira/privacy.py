@@ -195,13 +195,8 @@ class Privacy:
         """Epsilon of an accountant's history: (noise multiplier, sample rate, steps) of the steps taken."""
         return _epsilon(self.accountant, tuple(map(tuple, history)), self.delta)
 
-    @staticmethod
-    def fit(model: nn.Module) -> nn.Module:
-        return without_batch_norm(model)
-
-    @staticmethod
-    def check(model: nn.Module, shape: tuple[int, int, int]) -> None:
-        check_network(model, shape)
+    fit = staticmethod(without_batch_norm)
+    check = staticmethod(check_network)
 
     def record(self) -> dict:
         """The promise of a complete model, as plain values."""

@@ -162,7 +162,7 @@ def train_model(
     The result depends on the arguments alone (on CPU: and on the number of threads). on_state(epoch, state) is called
     after every epoch but the last; what state() returns there continues as `resume` to the same bits. Raises
     ModelError for a loss that is not finite, and where memory does not suffice."""
-    with _memory_named(name, batch_size):
+    with _memory_named(name, "--max-physical-batch" if make_private else f"--train-batch-size ({batch_size})"):
         work = Unfinished(
             name, build, pool.device, seed=seed, lr=lr, lr_step=lr_step, optimizer=optimizer,
             make_private=make_private,
@@ -199,7 +199,7 @@ def train_model(
 
 
 @contextmanager
-def _memory_named(name: str, batch_size: int):
+def _memory_named(name: str, flag: str):
     """Turns the several ways in which torch and Python run out of memory into the one error of a model."""
     try:
         yield
@@ -207,7 +207,7 @@ def _memory_named(name: str, batch_size: int):
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
             raise
         reason = str(error).partition("\n")[0].partition(". ")[0] or "no memory left"
-        remedy = f"lower --train-batch-size ({batch_size}) or start fewer workers on a device"
+        remedy = f"lower {flag} or start fewer workers on a device"
         failure = ModelError(f"{name}: out of memory ({reason}); {remedy}")
     else:
         return

@@ -293,3 +293,16 @@ def test_the_check_draws_no_random_number():
     without_batch_norm(model)
     assert torch.equal(state, torch.get_rng_state())
     assert not torch.equal(before, state), "only making the layers did"
+
+
+def test_a_private_residual_network_loads_back_as_a_plain_one():
+    def build():
+        return without_batch_norm(resnet("ResNet18", num_classes=4, in_channels=3))
+
+    model, history = train(promise(max_physical_batch=4), build, epochs=1, augment=False, precision="bf16")
+    fresh = build()
+    fresh.load_state_dict(model.state_dict())
+    x = pool().plain(torch.from_numpy(TESTED))
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(x), model.eval()(x))
+    assert history[-1]["test_accuracy"] is not None
