@@ -108,9 +108,9 @@ class Bars:
 
     def epoch(self, row: dict) -> None:
         shown = {"epoch": row["epoch"]}
-        if row["train_loss"] is not None:
+        if row["train_loss"] is not None:  # without a picture there is none
             shown |= {"loss": f"{row['train_loss']:.3f}", "accuracy": f"{row['train_accuracy']:.1%}"}
-        if row["epsilon"] is not None:
+        if row.get("epsilon") is not None:
             shown["epsilon"] = f"{row['epsilon']:.2f}"
         self._model.set_postfix(shown, refresh=False)
 

@@ -43,8 +43,9 @@ def run_name(identity: Mapping) -> str:
     if not identity["n_train_is_default"]:
         parts.append(f"n{identity['n_train']}")
     if "max_grad_norm" in identity:
-        noise = f"eps{identity['target_epsilon']:g}" if identity["target_epsilon"] else f"sigma{identity['sigma']:g}"
-        parts += [noise, f"C{identity['max_grad_norm']:g}"]
+        epsilon = identity.get("target_epsilon")
+        parts.append(f"eps{epsilon:g}" if epsilon else f"sigma{identity['sigma']:g}")
+        parts.append(f"C{identity['max_grad_norm']:g}")
     return "_".join([*parts, f"exp{identity['exp_idx']}"])
 
 

@@ -1,10 +1,16 @@
 """What the audit of a run says, in words."""
 
+import textwrap
+
 import pandas as pd
+
+WIDTH = 80
 
 
 def verdict(audit: pd.DataFrame) -> str:
-    """A plain sentence or two, and a loud one for each target that shows more than it promises. audit: audit.csv."""
+    """A plain sentence or two, and a loud one for each target that shows more than it promises, in lines of WIDTH.
+
+    audit: as in audit.csv."""
     known = audit.dropna(subset="epsilon_lower")
     if not len(known):
         return "no lower bound on epsilon: see above"
@@ -26,4 +32,4 @@ def verdict(audit: pd.DataFrame) -> str:
         f"{row.epsilon_upper:.2f}: its training is not as private as it says"
         for row in promised[promised.epsilon_lower > promised.epsilon_upper].itertuples()
     ]
-    return "\n".join(lines)
+    return "\n".join(textwrap.fill(line, WIDTH) for line in lines)

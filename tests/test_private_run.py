@@ -76,11 +76,10 @@ def test_the_verdict_stands_beside_the_promise(private):
     assert (audit.epsilon_lower <= audit.epsilon_upper).all()
     assert (audit.audited == 600).all()
     assert ((audit.right <= audit.guesses) & (audit.guesses <= 600) & (audit.cut_low <= audit.cut_high)).all()
-    assert (
-        "at 95% confidence the epsilon of this training is at least 0.00 (median over 2 targets" in private.attacked.out
-    )
-    assert f"by the accountant it is at most {by_hand(4):.2f}, at delta 1e-05" in private.attacked.out
-    assert "VIOLATION" not in private.attacked.out
+    said = " ".join(private.attacked.out.split())
+    assert "at 95% confidence the epsilon of this training is at least 0.00 (median over 2 targets" in said
+    assert f"by the accountant it is at most {by_hand(4):.2f}, at delta 1e-05" in said
+    assert "VIOLATION" not in said
 
 
 def test_killed_private_models_go_on_to_the_same_bits(private, tmp_path):
