@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 from tqdm import tqdm
@@ -22,6 +21,7 @@ from lira.evidence import Evidence, read_scores
 from lira.memory import keep_freed_memory
 from lira.query import Query, declared_queries, query_model
 from lira.runs import Run, open_run, results_only
+from lira.verdict import verdict
 from lira.workers import Workers
 from util import AttackConfig, Config, run_script
 
@@ -37,13 +37,19 @@ def attack(config: Config, argv: Sequence[str]) -> None:
     Workers().share_threads(config.run.threads)
     if config.attack.scores:
         path = Path(config.attack.scores)
-        run, evidence = results_only(config.run.result_dir, path), read_scores(path, n_targets=config.model.n_runs)
+        run, evidence = results_only(config.run.result_dir, path), _scores(config, path)
         headline = f"{path}: {evidence.describe()}"
     else:
         run, evidence, headline = _ask_models(config, argv)
-    summary, strongest = _run_attacks(config.attack, evidence, run, quiet=config.run.quiet)
+    summary, strongest, audit = _run_attacks(config.attack, evidence, run, quiet=config.run.quiet)
     print(f"{run.results}/: tables, scores, ROC and histograms\n\n{headline}")
     print(report.terminal_table(summary, strongest))
+    if audit is not None:
+        print(f"\n{verdict(audit)}")
+
+
+def _scores(config: Config, path: Path) -> Evidence:
+    return read_scores(path, n_targets=config.model.n_runs, inclusion=config.data.target_inclusion)
 
 
 # --- the models' answers -------------------------------------------------------------------------------------------
@@ -73,11 +79,18 @@ def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence, str
         class_names=setup.pictures.class_names,
         names=tuple(map(fleet.job_name, jobs)),
         pictures=setup.pictures.x_test.numpy(),
+        inclusion=config.data.target_inclusion,
+        promised=_promises(run, jobs) if config.dp else None,
     )
     models = run.save_models_table()
     targets = models[models.role == "target"].test_accuracy.iloc[: config.model.n_runs]
     print(setup.describe())
     return run, evidence, f"test accuracy {targets.mean():.1%}" + f" over {len(targets)} targets" * (len(targets) > 1)
+
+
+def _promises(run: Run, jobs: Sequence[fleet.Job]) -> np.ndarray:
+    """(epsilon, delta) of each target, float64 (T, 2)."""
+    return np.array([[run.record(*job)[key] for key in ("epsilon", "delta")] for job in jobs if job[0] == "target"])
 
 
 def _load(model: nn.Module, weights: dict, path: Path, network: str) -> None:
@@ -93,8 +106,9 @@ def _load(model: nn.Module, weights: dict, path: Path, network: str) -> None:
 # --- the attacks ---------------------------------------------------------------------------------------------------
 
 
-def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: bool) -> tuple[pd.DataFrame, str]:
-    """Write every table and figure. Returns the summary, a row an attack, and the name of the strongest attack."""
+def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: bool):
+    """Write every table and figure. Returns the summary, a row an attack, the name of the strongest attack, and the
+    audit, a row a target, or None."""
     phi, member, title = evidence.phi, evidence.member, run.name
     wanted = dict(n_targets=evidence.n_targets, attacks=config.attacks or None, convention=config.convention)
     common = dict(convention=config.convention, queries=phi.shape[2])
@@ -109,6 +123,8 @@ def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: b
     run.save_table("attack.csv", table)
     run.save_table("samples.csv", tables.samples_table(scored, evidence))
     run.save_table("classes.csv", tables.classes_table(scored, evidence))
+    if (audit := tables.audit_table(scored, evidence)) is not None:
+        run.save_table("audit.csv", audit)
     figures = report.figures(scored, evidence, run.load_logs(), strongest := attacks.strongest(scored), title=title)
     if config.leave_one_out:
         with _bar("leaving one out", quiet) as progress:
@@ -125,7 +141,7 @@ def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: b
     for name, made in (("leave_one_out.csv", config.leave_one_out), ("curve.csv", config.curve)):
         if not made and (run.results / name).exists():
             say(f"{run.results / name} is from an earlier run with --{name[:-4].replace('_', '-')}, not from this one")
-    return tables.summary_table(table), strongest
+    return tables.summary_table(table), strongest, audit
 
 
 @contextmanager

@@ -5,9 +5,10 @@ import platform
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -19,6 +20,9 @@ from lira.pool import PicturePool
 from lira.split import Split, default_n_train, make_split
 from network import build, check_name
 from util import Config
+
+if TYPE_CHECKING:
+    from lira.privacy import Privacy
 
 # --- data sets -----------------------------------------------------------------------------------------------------
 
@@ -110,6 +114,7 @@ class Setup:
     precision: str
     network: str
     identity: dict
+    privacy: "Privacy | None" = None
 
     @cached_property
     def pool(self) -> PicturePool:
@@ -124,7 +129,8 @@ class Setup:
     def build(self) -> nn.Module:
         """A new network for these pictures, its weights from torch's global generator."""
         _, channels, *size = self.pictures.x_train.shape
-        return build(self.network, num_classes=len(self.pictures.class_names), in_channels=channels, size=tuple(size))
+        model = build(self.network, num_classes=len(self.pictures.class_names), in_channels=channels, size=tuple(size))
+        return self.privacy.fit(model) if self.privacy else model
 
     def provenance(self, argv: Sequence[str]) -> dict:
         """Where and how a run was made: recorded, never compared."""
@@ -135,7 +141,12 @@ class Setup:
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
             "torch": torch.__version__,
+            **({"privacy": self.privacy.provenance()} if self.privacy else {}),
         }
+
+    def describe_training(self) -> str:
+        """describe(), and what private training promises."""
+        return "\n".join([self.describe(), *([self.privacy.describe()] if self.privacy else [])])
 
     def describe(self) -> str:
         """What is trained on what, for the screen; names target samples that a half holds too."""
@@ -170,6 +181,18 @@ def prepare(config: Config, *, local_rank: int = 0) -> Setup:
         precision=precision, n_train=split.n_train, fingerprint=pictures.fingerprint,
         n_train_is_default=split.n_train == default_n_train(len(pictures.x_train)),
     )  # fmt: skip
-    setup = Setup(pictures, flip, split, device, precision, config.model.network, identity)
-    setup.build()  # a network that does not fit is refused before anything is written
+    privacy = _privacy(config, n_pictures=split.n_train + split.n_samples // 2)
+    setup = Setup(pictures, flip, split, device, precision, config.model.network, identity, privacy)
+    model = setup.build()  # a network that does not fit is refused before anything is written
+    if privacy:
+        privacy.check(model, tuple(pictures.x_train.shape[1:]))
     return setup
+
+
+def _privacy(config: Config, *, n_pictures: int) -> "Privacy | None":
+    if not config.dp:
+        return None
+    from lira.privacy import Privacy  # here: only what is private needs Opacus
+
+    train = config.train
+    return Privacy(n_pictures=n_pictures, batch_size=train.train_batch_size, epochs=train.epochs, **asdict(config.dp))

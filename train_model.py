@@ -7,11 +7,12 @@ torchrun --nproc-per-node 4 train_model.py --dataset cifar100 --network ResNet18
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from common import Setup, prepare
 from lira import fleet, forecast
 from lira.checkpoints import Checkpoints
-from lira.errors import InputError, ModelError, say
+from lira.errors import ModelError, say
 from lira.memory import keep_freed_memory
 from lira.runs import Run, open_run
 from lira.training import train_model
@@ -26,8 +27,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train_fleet(config: Config, argv: Sequence[str]) -> int:
     """Train what is missing on disk. Returns the exit status: 0, or 1 where a model failed."""
-    if config.dp:
-        raise InputError("training with differential privacy is not there yet: add --disable-dp to train without it")
     keep_freed_memory()
     workers = join()
     workers.share_threads(config.run.threads)
@@ -60,7 +59,7 @@ def _train_missing(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run:
     if workers.leader:
         several = f" with {workers.size} workers" if workers.size > 1 else ""
         print(f"run {run.name}: {done} of {len(jobs)} models are complete, training {len(jobs) - done}{several}")
-        print(setup.describe(), flush=True)
+        print(setup.describe_training(), flush=True)
     checkpoints = Checkpoints(config.train.checkpoint_every)
     with fleet.bars(
         n_models=len(jobs),
@@ -115,18 +114,22 @@ def _train_one(job: fleet.Job, config: Config, setup: Setup, run: Run, shown: fl
             progress=shown.pictures,
             resume=resume,
             on_state=on_state,
-            **_settings(config, setup),
+            **_settings(job, config, setup),
         )
     except ModelError as error:
         run.save_failure(*job, str(error))
         raise
-    record = {key: history[-1][key] for key in ("test_accuracy", "train_accuracy", "epsilon", "seconds")}
-    run.save_weights(*job, model.state_dict(), record | {"device": setup.device_name, "history": history})
+    record = {key: history[-1][key] for key in ("test_accuracy", "train_accuracy", "seconds")}
+    record |= {"device": setup.device_name, "history": history}
+    record |= setup.privacy.record() if setup.privacy else {}
+    run.save_weights(*job, model.state_dict(), record | {"epsilon": history[-1]["epsilon"]})
 
 
-def _settings(config: Config, setup: Setup) -> dict:
+def _settings(job: fleet.Job, config: Config, setup: Setup) -> dict:
     """What training and its forecast share."""
+    begin = partial(setup.privacy.begin, **setup.split.privacy_seeds(*job)) if setup.privacy else None
     return {
+        "make_private": begin,
         "optimizer": config.train.optimizer,
         "batch_size": config.train.train_batch_size,
         "test_batch_size": config.run.test_batch_size,
@@ -139,13 +142,13 @@ def _plan(jobs: Sequence[fleet.Job], config: Config, setup: Setup, workers: Work
     """Print what is there, what is missing and what that will cost; train nothing, write nothing."""
     run = open_run(config.run.model_dir, config.run.result_dir, setup.identity)
     sets = setup.split.training_set("target", 0, setup.pool.first_sample), setup.split.test_set("target")
-    cost = forecast.measure(workers, setup.build, setup.pool, *sets, **_settings(config, setup))
+    cost = forecast.measure(workers, setup.build, setup.pool, *sets, **_settings(("target", 0), config, setup))
     if not workers.leader:
         return 0
     missing = [job for job in jobs if not run.has_weights(*job)]
     epochs = [config.train.epochs - run.epochs_kept(*job) for job in missing]
     seconds = [cost.seconds(*map(len, sets), epochs=n, evaluations=-(-n // config.train.eval_every)) for n in epochs]
-    print(f"run {run.name}\n{setup.describe()}")
+    print(f"run {run.name}\n{setup.describe_training()}")
     print(f"complete: {fleet.spell([job for job in jobs if job not in missing])}\nmissing: {fleet.spell(missing)}")
     print(forecast.describe(cost, seconds, workers, folder=run.models, device=setup.device))
     return 0

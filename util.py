@@ -5,7 +5,7 @@ No torch here: what a run is called and how it is set needs no network and no da
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from math import isfinite
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from lira.errors import InputError
 # `python benchmarks/learning_rates.py` on CIFAR-10 pictures for both networks (benchmarks/RESULTS.md): the most
 # accurate on ConvNet of the rates tried, and well below the rate at which either network stops training.
 LEARNING_RATES = {"SGD": 0.1, "MSGD": 0.05, "adam": 1e-3, "RMSprop": 3e-4}
+LEARNING_RATES_DP = {"SGD": 8.0, "MSGD": 1.0, "adam": 1e-3, "RMSprop": 3e-4}
+LR_STEP, SIGMA = 80, 1.0  # where the flags leave them open and they have a meaning
 
 
 def flag(default, *names, help, choices=None, type=None, low=None, high=None, metavar=None):
@@ -77,10 +79,14 @@ class TrainConfig:
     epochs: int = flag(100, "-n", "--epochs", low=1, help="passes over a model's training set")
     lr: float | None = flag(
         None, type=float, low=0.0, help="learning rate (default by optimizer: "
-        + ", ".join(f"{name} {lr:g}" for name, lr in LEARNING_RATES.items()) + ")"
+        + ", ".join(f"{name} {lr:g}" for name, lr in LEARNING_RATES.items()) + "; with DP "
+        + ", ".join(f"{name} {lr:g}" for name, lr in LEARNING_RATES_DP.items()) + ")"
     )  # fmt: skip
     optimizer: str = flag("MSGD", choices=tuple(LEARNING_RATES), help="MSGD is SGD with momentum 0.9")
-    lr_step: int = flag(80, low=1, help="epochs after which the learning rate falls to a tenth")
+    lr_step: int | None = flag(
+        None, type=int, low=1, help=f"epochs after which the learning rate falls to a tenth (default: {LR_STEP};"
+        " without DP only)"
+    )  # fmt: skip
     train_batch_size: int = flag(256, low=1, help="pictures a step")
     precision: str = flag(
         "auto", choices=("auto", "fp32", "bf16"), help="bf16 autocast where the hardware has it, or fp32"
@@ -96,11 +102,17 @@ class TrainConfig:
 class DPConfig:
     """privacy"""
 
-    sigma: float = flag(1.0, low=0.0, help="noise multiplier")
+    sigma: float | None = flag(None, type=float, low=0.0, help=f"noise multiplier (default: {SIGMA:g})")
     max_grad_norm: float = flag(
         0.1, "-c", "--max-per-sample-grad_norm", "--max-per-sample-grad-norm", low=0.0, help="clipping norm"
     )
     delta: float = flag(1e-5, low=0.0, high=1.0, help="the delta of (epsilon, delta)")
+    target_epsilon: float | None = flag(
+        None, type=float, low=0.0, help="instead of --sigma: the least noise that ends at or just below this epsilon"
+    )
+    max_physical_batch: int = flag(
+        64, low=1, help="pictures whose gradients are in memory at once; a step's are worked off in parts of this size"
+    )
 
 
 @dataclass(frozen=True)
@@ -170,8 +182,9 @@ class Config:
             "exp_idx": self.model.exp_idx,
         }
         if self.dp:
-            name |= {"sigma": self.dp.sigma, "max_grad_norm": self.dp.max_grad_norm}
-        rest = {"lr_step": train.lr_step, "target_inclusion": self.data.target_inclusion}
+            name |= {key: getattr(self.dp, key) for key in ("sigma", "target_epsilon", "max_grad_norm")}
+        rest = {"delta": self.dp.delta} if self.dp else {"lr_step": train.lr_step}
+        rest["target_inclusion"] = self.data.target_inclusion
         return {
             **name,
             **rest,
@@ -224,23 +237,51 @@ def parse_args(argv: Sequence[str] | None, *, description: str) -> Config:
         name: group(**{item.name: values[f"{name}.{item.name}"] for item in fields(group)})
         for name, group in GROUPS.items()
     }
+    _check(Config(**groups))
+    _refuse_what_nothing_reads(groups, disable_dp=disable_dp)
+    return _resolved(Config(**groups | ({"dp": None} if disable_dp else {})))
+
+
+def _refuse_what_nothing_reads(groups: dict, *, disable_dp: bool) -> None:
+    """Raises InputError for flags that contradict each other."""
+    dp, lr_step = groups["dp"], groups["train"].lr_step
     if disable_dp:
-        groups["dp"] = None
-    if groups["train"].lr is None:
-        groups["train"] = replace(groups["train"], lr=LEARNING_RATES[groups["train"].optimizer])
-    config = Config(**groups)
-    _check(config)
-    return config
+        for item in fields(dp):
+            if (value := getattr(dp, item.name)) != item.default:
+                raise InputError(f"{_name(item)} {value:g} has no meaning with --disable-dp: leave one of them out")
+    elif lr_step is not None:
+        raise InputError(f"--lr-step {lr_step} has no meaning with DP: leave it out, or add --disable-dp")
+    if dp.sigma is not None and dp.target_epsilon is not None:
+        raise InputError(
+            f"--sigma {dp.sigma:g} and --target-epsilon {dp.target_epsilon:g} say the same thing twice: "
+            "give the noise or the epsilon"
+        )
+
+
+def _resolved(config: Config) -> Config:
+    """The defaults that depend on other flags."""
+    train, dp = config.train, config.dp
+    rates = LEARNING_RATES_DP if dp else LEARNING_RATES
+    train = replace(train, lr=rates[train.optimizer] if train.lr is None else train.lr)
+    if not dp:
+        return replace(config, train=replace(train, lr_step=train.lr_step or LR_STEP))
+    if dp.sigma is None and dp.target_epsilon is None:
+        dp = replace(dp, sigma=SIGMA)
+    return replace(config, train=train, dp=dp)
+
+
+def _name(item: Field) -> str:
+    """What a flag is called in a message."""
+    return (item.metadata["names"] or (f"--{item.name.replace('_', '-')}",))[-1]
 
 
 def _check(config: Config) -> None:
     for group in filter(None, (getattr(config, name) for name in GROUPS)):
         for item in fields(group):
             value, spec = getattr(group, item.name), item.metadata
-            name = (spec["names"] or (f"--{item.name.replace('_', '-')}",))[-1]
             if value is None or not isinstance(value, int | float) or isinstance(value, bool):
                 continue
-            _check_range(name, value, spec["low"], spec["high"])
+            _check_range(_name(item), value, spec["low"], spec["high"])
     if config.model.n_shadows % 2:
         raise InputError(
             f"--n-shadows must be even, because shadows come in complementary pairs: got "

@@ -1,12 +1,15 @@
 """Which learning rate trains both networks from every seed? The defaults in util.py come from this table.
 
     python benchmarks/learning_rates.py --dataset data/cifar10-jpeg
+    python benchmarks/learning_rates.py --dataset digits --dp --pictures 478 --epochs 15
 
 Each cell trains from scratch on a few thousand pictures for a few epochs, the step x0.1 before the last one, and prints
-the test accuracy of the worst seed. What matters is the largest rate that is safe, not the best after so few epochs."""
+the test accuracy of the worst seed. What matters is the largest rate that is safe, not the best after so few epochs.
+--dp: DP-SGD with C 0.1 that ends at epsilon 8; no step. --pictures and --epochs replace the table's."""
 
 import argparse
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +27,12 @@ RATES = {
     "adam": (3e-4, 1e-3, 2e-3, 5e-3),
     "RMSprop": (1e-4, 3e-4, 1e-3, 3e-3),
 }
+RATES_DP = {
+    "SGD": (1.0, 2.0, 5.0, 10.0, 20.0),
+    "MSGD": (0.1, 0.2, 0.5, 1.0, 2.0),
+    "adam": (3e-4, 1e-3, 2e-3, 5e-3),
+    "RMSprop": (1e-4, 3e-4, 1e-3, 3e-3),
+}
 NETWORKS = {"ConvNet": dict(pictures=10_000, epochs=5, seeds=3), "ResNet18": dict(pictures=2_048, epochs=3, seeds=1)}
 
 
@@ -32,32 +41,41 @@ def main() -> None:
     arguments.add_argument("--dataset", default="cifar10")
     arguments.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     arguments.add_argument("--optimizers", nargs="+", default=list(RATES), choices=list(RATES))
+    arguments.add_argument("--dp", action="store_true")
+    arguments.add_argument("--pictures", type=int)
+    arguments.add_argument("--epochs", type=int)
+    arguments.add_argument("--seeds", type=int)
     arguments = arguments.parse_args()
+    dp = ["--target-epsilon", "8"] if arguments.dp else ["--disable-dp"]
     keep_freed_memory()
     for network in arguments.networks:
-        setup = common.prepare(
-            parse_args(["--dataset", arguments.dataset, "--network", network, "--disable-dp"], description="")
-        )
-        sizes = NETWORKS[network]
-        print(f"\n{network}: {sizes}, batch 256, {setup.precision}; test accuracy of the worst seed")
+        setup = common.prepare(parse_args(["--dataset", arguments.dataset, "--network", network, *dp], description=""))
+        sizes = {name: getattr(arguments, name) or value for name, value in NETWORKS[network].items()}
+        print(f"\n{network}: {sizes}, batch 256, {' '.join(dp)}, {setup.precision}; test accuracy of the worst seed")
         for optimizer in arguments.optimizers:
-            cells = [f"{rate:g}: {_worst(setup, optimizer, rate, **sizes):6.1%}" for rate in RATES[optimizer]]
+            rates = (RATES_DP if arguments.dp else RATES)[optimizer]
+            cells = [f"{rate:g}: {_worst(setup, optimizer, rate, **sizes):6.1%}" for rate in rates]
             print(f"{optimizer:8}", "   ".join(cells), flush=True)
 
 
 def _worst(setup: common.Setup, optimizer: str, rate: float, *, pictures: int, epochs: int, seeds: int) -> float:
     """The lowest test accuracy over seeds; 0 where the loss was not finite."""
     test_set = setup.split.test_set("shadow")[:5000]
+    lr_step = None if setup.privacy else epochs - 1
     train = partial(
-        train_model, "model", setup.build, setup.pool, epochs=epochs, lr=rate, lr_step=epochs - 1, optimizer=optimizer,
+        train_model, "model", setup.build, setup.pool, epochs=epochs, lr=rate, lr_step=lr_step, optimizer=optimizer,
         batch_size=256, augment=True, precision=setup.precision, eval_every=epochs, test_batch_size=1024,
         on_epoch=lambda history: None, progress=lambda n: None,
     )  # fmt: skip
     accuracies = []
     for index in range(seeds):
         training_set = setup.split.training_set("shadow", index, setup.pool.first_sample)[:pictures]
+        seed, make_private = setup.split.seed("shadow", index), None
+        if setup.privacy:
+            promise = replace(setup.privacy, n_pictures=len(training_set), epochs=epochs)
+            make_private = partial(promise.begin, **setup.split.privacy_seeds("shadow", index))
         try:
-            _, history = train(training_set, test_set, seed=setup.split.seed("shadow", index))
+            _, history = train(training_set, test_set, seed=seed, make_private=make_private)
             accuracies.append(history[-1]["test_accuracy"])
         except ModelError:
             accuracies.append(0.0)

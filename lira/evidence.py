@@ -17,7 +17,8 @@ MOST_CLASSES = 100_000  # a larger number is no class
 @dataclass(frozen=True)
 class Evidence:
     """phi: float (M, N, A); member: bool (M, N); label: int64 (N,); class_names: (K,); names: (M,), of the models;
-    pictures: uint8 (N, C, H, W), or None where only scores are known."""
+    pictures: uint8 (N, C, H, W), or None where only scores are known; inclusion: how the targets' members were drawn,
+    half or coin; promised: (epsilon, delta) of each target (T, 2), or None where nothing is promised."""
 
     phi: np.ndarray
     member: np.ndarray
@@ -26,6 +27,8 @@ class Evidence:
     class_names: tuple[str, ...]
     names: tuple[str, ...]
     pictures: np.ndarray | None = None
+    inclusion: str = "half"
+    promised: np.ndarray | None = None
 
     @property
     def n_shadows(self) -> int:
@@ -36,7 +39,7 @@ class Evidence:
         return f"{self.n_targets} target{'s' * (self.n_targets > 1)}, {self.n_shadows} shadows"
 
 
-def read_scores(path: Path, *, n_targets: int) -> Evidence:
+def read_scores(path: Path, *, n_targets: int, inclusion: str = "half") -> Evidence:
     """phi (M, N) or (M, N, A), member (M, N) and perhaps label (N,) from an .npz file; rows 0..T-1 are targets.
 
     Raises InputError naming the array, row or column that is wrong. No pickles."""
@@ -66,4 +69,5 @@ def read_scores(path: Path, *, n_targets: int) -> Evidence:
         )
     counts = {"target": n_targets, "shadow": len(phi) - n_targets}
     names = [model_name(role, index) for role in ROLES for index in range(counts[role])]
-    return Evidence(phi, member, n_targets, label, tuple(map(str, range(label.max() + 1))), tuple(names))
+    classes = tuple(map(str, range(label.max() + 1)))
+    return Evidence(phi, member, n_targets, label, classes, tuple(names), inclusion=inclusion)

@@ -107,12 +107,12 @@ class Bars:
         self._fleet.update(total["pictures"] - self._fleet.n)
 
     def epoch(self, row: dict) -> None:
-        self._model.set_postfix(
-            epoch=row["epoch"],
-            loss=f"{row['train_loss']:.3f}",
-            accuracy=f"{row['train_accuracy']:.1%}",
-            refresh=False,
-        )
+        shown = {"epoch": row["epoch"]}
+        if row["train_loss"] is not None:  # without a picture there is none
+            shown |= {"loss": f"{row['train_loss']:.3f}", "accuracy": f"{row['train_accuracy']:.1%}"}
+        if row.get("epsilon") is not None:
+            shown["epsilon"] = f"{row['epsilon']:.2f}"
+        self._model.set_postfix(shown, refresh=False)
 
     def end_model(self, *, trained: bool) -> None:
         self._news["under way"] -= self._of_model

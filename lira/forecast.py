@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from lira.pool import PicturePool
-from lira.training import Unfinished, epoch_batches, evaluate, train_epoch
+from lira.training import Unfinished, evaluate, train_epoch
 from lira.workers import Workers
 
 SECONDS = 2.0  # that are spent on training steps, and at most as many on questions
@@ -52,24 +53,27 @@ def measure(workers: Workers, *args, **settings) -> Cost:
 
 def measure_alone(
     build, pool: PicturePool, training_set: np.ndarray, test_set: np.ndarray, *,
-    optimizer: str, batch_size: int, test_batch_size: int, augment: bool, precision: str,
+    optimizer: str, batch_size: int, test_batch_size: int, augment: bool, precision: str, make_private=None,
 ) -> Cost:  # fmt: skip
     """Train a throw-away model for a few steps. training_set, test_set: int64 indices into the pool."""
     training_set, test_set = torch.from_numpy(training_set), torch.from_numpy(test_set)
-    work = Unfinished("plan", build, pool.device, seed=0, lr=1e-4, lr_step=1, optimizer=optimizer)
-    batches = list(epoch_batches(pool, training_set, work.generator, size=batch_size, augment=augment))[:10]
+    work = Unfinished(
+        "plan", build, pool.device, seed=0, lr=1e-4, lr_step=1, optimizer=optimizer, make_private=make_private
+    )
 
-    def train(some) -> int:
-        train_epoch(work.model, work.optimizer, pool, some, precision=precision, progress=lambda n: None)
-        return sum(len(index) for index, *_ in some)
+    def train(n_batches: int) -> int:
+        seen, batches = [], work.batches(pool, training_set, size=batch_size, augment=augment)
+        some = islice(batches, n_batches)
+        train_epoch(work.model, work.optimizer, pool, some, precision=precision, progress=seen.append)
+        return sum(seen)
 
     def ask() -> int:
         some = test_set[: 2 * test_batch_size]
         evaluate(work.model, pool, some, batch_size=test_batch_size, precision=precision)
         return len(some)
 
-    train(batches[:2])  # the first steps choose algorithms and take memory
-    train_rate, ask_rate = _rate(lambda: train(batches)), _rate(ask)
+    train(2)  # the first steps choose algorithms and take memory
+    train_rate, ask_rate = _rate(lambda: train(10)), _rate(ask)
     return Cost(
         train_rate=train_rate,
         ask_rate=ask_rate,

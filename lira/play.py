@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import learned
+from .audit import Tally, tally
 from .metrics import auc, best_threshold
 from .moments import Statistics, log_confidence
 from .official import OFFICIAL
@@ -27,7 +28,8 @@ class Scored:
     target: row into phi. score: float64 (N,), higher = member, NaN = this sample cannot be scored.
     threshold: guess member where score >= threshold; the most accurate cut on the shadows' own left-out
     scores, NaN where there are none. strength: mean AUC of those left-out scores, the target's truth
-    unused. shadows: how many the score was made with."""
+    unused. shadows: how many the score was made with. tally: those left-out scores counted at candidate cut-offs, for
+    the audit; None where there are none."""
 
     attack: str
     target: int
@@ -35,6 +37,7 @@ class Scored:
     threshold: float
     strength: float
     shadows: int
+    tally: Tally | None = None
 
 
 class Bench:
@@ -74,9 +77,10 @@ class Bench:
             model = learned.train(*examples.of(numbers), seed=self.options.seed)
             scores["learned"] = np.stack([model(asked) for asked in values])
         cuts = {name: left_out[name].cut() for name in self.names}
+        tallies = {name: left_out[name].tally() for name in self.names}
         shadows = int(statistics.kept.any(axis=1).sum())
         return [
-            Scored(name, row, scores[name][place], *cuts[name], shadows)
+            Scored(name, row, scores[name][place], *cuts[name], shadows, tallies[name])
             for place, row in enumerate(rows)
             for name in self.names
         ]
@@ -137,6 +141,9 @@ class _LeftOut:
             return np.nan, np.nan
         threshold = best_threshold(np.concatenate(self.scores), np.concatenate(self.truths))
         return threshold, float(np.mean(known))
+
+    def tally(self):
+        return tally(self.scores, self.truths) if self.scores else None
 
 
 def _spread(groups, n_samples):

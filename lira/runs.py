@@ -20,7 +20,10 @@ from lira.modelfiles import ModelFiles
 from lira.split import model_name
 
 LOG_COLUMNS = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
-MODEL_COLUMNS = ["role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device"]
+MODEL_COLUMNS = [
+    "role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device",
+    "delta", "sigma", "max_grad_norm", "sample_rate", "steps",
+]  # fmt: skip
 
 
 def safe_name(text: str) -> str:
@@ -39,8 +42,10 @@ def run_name(identity: Mapping) -> str:
         parts.append("noaug")
     if not identity["n_train_is_default"]:
         parts.append(f"n{identity['n_train']}")
-    if "sigma" in identity:
-        parts += [f"sigma{identity['sigma']:g}", f"C{identity['max_grad_norm']:g}"]
+    if "max_grad_norm" in identity:
+        epsilon = identity.get("target_epsilon")
+        parts.append(f"eps{epsilon:g}" if epsilon else f"sigma{identity['sigma']:g}")
+        parts.append(f"C{identity['max_grad_norm']:g}")
     return "_".join([*parts, f"exp{identity['exp_idx']}"])
 
 

@@ -19,7 +19,7 @@ def _rng(exp_idx: int, role: int, index: int, purpose: int) -> np.random.Generat
     return np.random.default_rng(np.random.SeedSequence([exp_idx, role, index, purpose]))
 
 
-_MEMBERS, _TRAINING_SET, _WEIGHTS, _HALVES = range(4)
+_MEMBERS, _TRAINING_SET, _WEIGHTS, _HALVES, _SAMPLING, _NOISE = range(6)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,14 @@ class Split:
 
     def seed(self, role: str, index: int) -> int:
         """What a model's weights, order of pictures and augmentation start from."""
-        return int(_rng(self.exp_idx, ROLES.index(role), index, _WEIGHTS).integers(2**63))
+        return self._seed(role, index, _WEIGHTS)
+
+    def privacy_seeds(self, role: str, index: int) -> dict[str, int]:
+        """What the Poisson samples and the noise of DP-SGD start from: independent of each other and of seed()."""
+        return {"sampling": self._seed(role, index, _SAMPLING), "noise": self._seed(role, index, _NOISE)}
+
+    def _seed(self, role: str, index: int, purpose: int) -> int:
+        return int(_rng(self.exp_idx, ROLES.index(role), index, purpose).integers(2**63))
 
 
 def default_n_train(n_pictures: int) -> int:

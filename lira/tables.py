@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lira import audit
 from lira.attacks import Scored, Statistics
+from lira.errors import say
 from lira.evidence import Evidence
 from lira.metrics import auc, evaluate, pooled_accuracy
 
@@ -77,6 +79,33 @@ def classes_table(scored: Sequence[Scored], evidence: Evidence) -> pd.DataFrame:
                 {"attack": attack, "class": name, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
                 | {"auc": np.mean([auc(*pair) for pair in zip(score, truth, strict=True)]), "guesses": known.sum()}
             )
+    return pd.DataFrame(rows)
+
+
+def audit_table(scored: Sequence[Scored], evidence: Evidence) -> pd.DataFrame | None:
+    """audit.csv: a row a target, a lower bound on the epsilon of its training beside the one that is promised.
+
+    epsilon_lower is empty where the members are not drawn as evidence.inclusion says; None without left-out scores."""
+    tallies = {one.attack: one.tally for one in scored if one.tally}
+    if not tallies:
+        return None
+    audited, inclusion, rows = evidence.phi.shape[1], evidence.inclusion, []
+    attack, *cuts = audit.choose_cuts(tallies, audited=audited, inclusion=inclusion)
+    for one in (one for one in scored if one.attack == attack):
+        member, name = evidence.member[one.target], evidence.names[one.target]
+        upper, delta = (np.nan, 0.0) if evidence.promised is None else evidence.promised[one.target]
+        right, guesses = audit.count_guesses(one.score, member, cut_low=cuts[0], cut_high=cuts[1])
+        lower = np.nan
+        if inclusion == "half" and member.sum() not in (audited // 2, audited - audited // 2):
+            say(
+                f"no audit of {name}: {member.sum()} of {audited} samples are members, not half of them; if each was "
+                "drawn by a coin of its own, say --target-inclusion coin"
+            )
+        else:
+            lower = audit.epsilon_lower_bound(right, guesses, audited=audited, delta=delta, inclusion=inclusion)
+        row = {"target": name, "attack": attack, "inclusion": inclusion, "epsilon_lower": lower}
+        row |= {"epsilon_upper": upper, "delta": delta, "confidence": audit.CONFIDENCE, "audited": audited}
+        rows.append(row | {"guesses": guesses, "right": right, "cut_low": cuts[0], "cut_high": cuts[1]})
     return pd.DataFrame(rows)
 
 

@@ -41,25 +41,26 @@ def epoch_batches(
 
 
 def train_epoch(model, optimizer, pool, batches, *, precision: str, progress: Callable[[int], None]):
-    """One pass. Returns (mean loss, accuracy), both over the batches as they were trained on.
+    """One pass. Returns (mean loss, accuracy), both over the batches as they were trained on; None without a picture.
 
     The sums stay on the device until the end: nothing in the loop waits for it."""
     model.train()
     loss_sum, hits, n = torch.zeros((), device=pool.device), torch.zeros((), device=pool.device), 0
     for index, *augmentation in batches:
-        x, y = pool.batch(index, *augmentation), pool.y[index]
-        with torch.autocast(pool.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(x)
-        loss = F.cross_entropy(logits.float(), y)
-        loss.backward()
+        if len(index):  # a Poisson sample may be empty: its step is noise alone, and counts
+            x, y = pool.batch(index, *augmentation), pool.y[index]
+            with torch.autocast(pool.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                logits = model(x)
+            loss = F.cross_entropy(logits.float(), y)
+            loss.backward()
+            with torch.no_grad():
+                loss_sum += loss.detach() * len(index)
+                hits += (logits.argmax(1) == y).sum()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            loss_sum += loss.detach() * len(index)
-            hits += (logits.argmax(1) == y).sum()
         n += len(index)
         progress(len(index))
-    return loss_sum.item() / n, hits.item() / n
+    return (loss_sum.item() / n, hits.item() / n) if n else (None, None)
 
 
 @torch.no_grad()
@@ -78,18 +79,31 @@ def evaluate(model, pool: PicturePool, index: torch.Tensor, *, batch_size: int, 
 class Unfinished:
     """A model on its way, with all that the rest of its training depends on.
 
-    parts: what the state is made of, each with state_dict() and load_state_dict(); whoever trains with more state than
-    this (an accountant of privacy, say) adds it here."""
+    parts: what the state is made of, each with state_dict() and load_state_dict(). make_private: None, or what turns a
+    model and its optimizer into private training as in `lira.privacy`, which then gives optimizer and batches."""
 
-    def __init__(self, name: str, build, device: torch.device, *, seed: int, lr: float, lr_step: int, optimizer: str):
+    def __init__(
+        self, name: str, build, device: torch.device, *,
+        seed: int, lr: float, lr_step: int | None, optimizer: str, make_private: Callable | None = None,
+    ):  # fmt: skip
         torch.manual_seed(seed)  # weights, and dropout in a user's network
         self.generator = torch.Generator().manual_seed(seed)  # order of pictures and augmentation
         self.model = build().to(device, memory_format=torch.channels_last)
         self.optimizer = OPTIMIZERS[optimizer](self.model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
-        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, [lr_step])
+        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, [lr_step] if lr_step else [])
         self.history: list[dict] = []  # a row an epoch
         self.name, self.device = name, device
         self.parts = {"weights": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        self.private = make_private(self.model, self.optimizer) if make_private else None
+        if self.private:
+            self.optimizer = self.private.optimizer
+            self.parts |= self.private.parts
+
+    def batches(self, pool: PicturePool, training_set: torch.Tensor, *, size: int, augment: bool):
+        """One epoch of (index, top, left, flip) a batch; private training draws batches of its own size."""
+        if self.private:
+            return self.private.batches(pool, training_set, self.generator, augment=augment)
+        return epoch_batches(pool, training_set, self.generator, size=size, augment=augment)
 
     def state_dict(self) -> dict:
         state = {name: dict(part.state_dict()) for name, part in self.parts.items()}
@@ -130,7 +144,7 @@ def train_model(
     seed: int,
     epochs: int,
     lr: float,
-    lr_step: int,
+    lr_step: int | None,
     optimizer: str,
     batch_size: int,
     augment: bool,
@@ -139,16 +153,20 @@ def train_model(
     test_batch_size: int,
     on_epoch: Callable[[list[dict]], None],
     progress: Callable[[int], None],
+    make_private: Callable | None = None,
     resume: Mapping | None = None,
     on_state: Callable[[int, Callable[[], dict]], None] = lambda epoch, state: None,
 ) -> tuple[nn.Module, list[dict]]:
-    """Train one model by plain SGD. Returns it with a row an epoch, as in result/<run>/train/*.csv.
+    """Train one model, by plain SGD or privately. Returns it with a row an epoch, as in result/<run>/train/*.csv.
 
     The result depends on the arguments alone (on CPU: and on the number of threads). on_state(epoch, state) is called
     after every epoch but the last; what state() returns there continues as `resume` to the same bits. Raises
     ModelError for a loss that is not finite, and where memory does not suffice."""
-    with _memory_named(name, batch_size):
-        work = Unfinished(name, build, pool.device, seed=seed, lr=lr, lr_step=lr_step, optimizer=optimizer)
+    with _memory_named(name, "--max-physical-batch" if make_private else f"--train-batch-size ({batch_size})"):
+        work = Unfinished(
+            name, build, pool.device, seed=seed, lr=lr, lr_step=lr_step, optimizer=optimizer,
+            make_private=make_private,
+        )  # fmt: skip
         if resume:
             work.load_state_dict(resume)
         history = work.history
@@ -156,11 +174,11 @@ def train_model(
         start = time.perf_counter() - (history[-1]["seconds"] if history else 0)
         for epoch in range(len(history) + 1, epochs + 1):
             row = {"model": name, "epoch": epoch, "lr": work.optimizer.param_groups[0]["lr"]}
-            batches = epoch_batches(pool, training_set, work.generator, size=batch_size, augment=augment)
+            batches = work.batches(pool, training_set, size=batch_size, augment=augment)
             loss, accuracy = train_epoch(
                 work.model, work.optimizer, pool, batches, precision=precision, progress=progress
             )
-            if not math.isfinite(loss):
+            if loss is not None and not math.isfinite(loss):
                 raise ModelError(f"{name}: the loss is {loss} in epoch {epoch} at learning rate {lr:g}; lower --lr")
             work.schedule.step()
             test_loss, test_accuracy = None, None
@@ -171,7 +189,8 @@ def train_model(
                 if not math.isfinite(test_loss):  # the last step of all has no training loss that would show it
                     raise ModelError(f"{name}: the test loss is {test_loss} after epoch {epoch}; lower --lr")
             row |= {"train_loss": loss, "train_accuracy": accuracy, "test_loss": test_loss}
-            row |= {"test_accuracy": test_accuracy, "epsilon": None, "seconds": time.perf_counter() - start}
+            row |= {"test_accuracy": test_accuracy, "epsilon": work.private.epsilon() if work.private else None}
+            row |= {"seconds": time.perf_counter() - start}
             history.append(row)
             on_epoch(history)
             if epoch < epochs:
@@ -180,7 +199,7 @@ def train_model(
 
 
 @contextmanager
-def _memory_named(name: str, batch_size: int):
+def _memory_named(name: str, flag: str):
     """Turns the several ways in which torch and Python run out of memory into the one error of a model."""
     try:
         yield
@@ -188,7 +207,7 @@ def _memory_named(name: str, batch_size: int):
         if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
             raise
         reason = str(error).partition("\n")[0].partition(". ")[0] or "no memory left"
-        remedy = f"lower --train-batch-size ({batch_size}) or start fewer workers on a device"
+        remedy = f"lower {flag} or start fewer workers on a device"
         failure = ModelError(f"{name}: out of memory ({reason}); {remedy}")
     else:
         return

@@ -66,7 +66,7 @@ def by_hand(run, job):
 def test_every_file_of_the_design_is_written(finished):
     logs = {f"train/{role}_{index:02d}.csv" for role, index in JOBS}
     files = contents(finished.results)
-    tables = {"attack.csv", "samples.csv", "classes.csv", "models.csv", "scores.npz"}
+    tables = {"attack.csv", "samples.csv", "classes.csv", "audit.csv", "models.csv", "scores.npz"}
     assert set(files) == {*tables, "config.json", *FIGURES, *logs}
     for figure in FIGURES:
         assert files[figure].startswith(b"\x89PNG\r\n")
@@ -338,7 +338,7 @@ def test_only_the_attacks_asked_for_are_run_in_that_order(own, asked):
         assert pd.read_csv(own.results / name).attack.unique().tolist() == ["loss", "ratio"]
     columns = pd.read_csv(own.results / "samples.csv").columns
     assert columns[9:].tolist() == ["loss", "loss_decision", "ratio", "ratio_decision"]
-    assert [line.split()[0] for line in called.out.splitlines()[-4:]] == ["loss", "ratio", "†", "*"]
+    assert [line.split()[0] for line in until_the_verdict(called.out)[-4:]] == ["loss", "ratio", "†", "*"]
 
 
 # --- scores from elsewhere, and what else can be asked ------------------------------------------------------------
@@ -368,7 +368,7 @@ def test_scores_alone_need_no_data_and_make_no_model_folder(tmp_path):
     called = script("attack_lira.py", ["--scores", "their_scores.npz", "--quiet"], tmp_path)
     assert (called.returncode, called.stderr) == (0, "")
     assert "their_scores.npz: 1 target, 6 shadows\n" in called.stdout
-    files = {"attack.csv", "samples.csv", "classes.csv", "roc_log.png", "roc_linear.png", "histogram.png"}
+    files = {"attack.csv", "samples.csv", "classes.csv", "audit.csv", "roc_log.png", "roc_linear.png", "histogram.png"}
     assert set(contents(tmp_path)) == {"their_scores.npz", *(f"result/their_scores/{name}" for name in files)}
 
 
@@ -484,9 +484,16 @@ def test_own_pictures_and_network_with_batch_norm_go_end_to_end(tmp_path):
 # --- the screen ----------------------------------------------------------------------------------------------------
 
 
-def test_the_last_lines_are_the_table(finished):
+def until_the_verdict(out):
+    """The lines of the screen before the empty one and the verdict."""
+    table, _, verdict = out.rpartition("\n\n")
+    assert verdict.startswith("at 95% confidence the epsilon of this training is at least ")
+    return table.splitlines()
+
+
+def test_the_last_lines_are_the_table_and_the_verdict(finished):
     table, models = pd.read_csv(finished.results / "attack.csv"), pd.read_csv(finished.results / "models.csv")
-    found, lines = scores(finished), finished.attacked.out.splitlines()
+    found, lines = scores(finished), until_the_verdict(finished.attacked.out)
     heads = len(lines) - len(ATTACKS) - 5
     accuracy = models[models.role == "target"].test_accuracy.mean()
     assert lines[heads] == f"test accuracy {accuracy:.1%} over 2 targets"
@@ -502,15 +509,16 @@ def test_the_last_lines_are_the_table(finished):
         assert area == f"{rows.auc.mean():.3f}"
         assert tpr == [f"{rows['tpr_at_fpr_0.01'].mean():.2%}", f"{rows['tpr_at_fpr_0.001'].mean():.2%}†"]
     assert lines[-1] == "* strongest by the shadows' own left-out scores; 1,200 guesses an attack"
-    assert max(map(len, lines[heads:])) <= 80
+    assert max(map(len, finished.attacked.out.splitlines()[heads:])) <= 80
 
 
 def test_the_real_script_is_quiet_and_ends_in_the_table(own):
     called = script("attack_lira.py", [*own.argv, "--quiet"], own.folder)
     assert called.returncode == 0
     assert called.stderr == ""
-    assert called.stdout.splitlines()[-3].startswith("loss ")
-    assert called.stdout.splitlines()[-1].startswith("* strongest")
+    lines = until_the_verdict(called.stdout)
+    assert lines[-3].startswith("loss ")
+    assert lines[-1].startswith("* strongest")
     assert called.stdout == finished_output(own)
 
 

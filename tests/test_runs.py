@@ -48,6 +48,10 @@ def leftovers(folder):
         ({"augment": False}, "digits_ConvNet_MSGD_lr0.05_b256_e40_bf16_noaug_exp0"),
         ({"n_train": 9, "n_train_is_default": False}, "digits_ConvNet_MSGD_lr0.05_b256_e40_bf16_n9_exp0"),
         ({"sigma": 1.0, "max_grad_norm": 0.1}, "digits_ConvNet_MSGD_lr0.05_b256_e40_bf16_sigma1_C0.1_exp0"),
+        (
+            {"sigma": None, "target_epsilon": 8.0, "max_grad_norm": 0.1},
+            "digits_ConvNet_MSGD_lr0.05_b256_e40_bf16_eps8_C0.1_exp0",
+        ),
         ({"lr": 1e-5, "exp_idx": 12}, "digits_ConvNet_MSGD_lr1e-05_b256_e40_bf16_exp12"),
         ({"network": "my.nets:make"}, "digits_my.nets-make_MSGD_lr0.05_b256_e40_bf16_exp0"),
     ],

@@ -1,13 +1,19 @@
 """Tables from numbers, each against a loop over samples; what cannot be said stays empty."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from played import N, evidence, played, truths
 
 from lira import tables
-from lira.attacks import ATTACKS, Scored, curve
+from lira.attacks import ATTACKS, Scored, attack_targets, curve
+from lira.audit import epsilon_lower_bound
+from lira.evidence import Evidence
 from lira.metrics import auc, clopper_pearson
+from lira.tables import audit_table
+from lira.verdict import verdict
 
 ATTACKS_OF_SIX = [name for name in ATTACKS if name != "learned"]  # six shadows are too few for it
 
@@ -190,3 +196,56 @@ def test_a_target_without_a_threshold_is_no_wrong_guess():
     assert np.isnan([none.accuracy, none.accuracy_low, none.accuracy_high]).all()
     assert none.guesses == 0
     assert none.auc == auc(second.score, given.member[1])
+
+
+# --- the audit -----------------------------------------------------------------------------------------------------
+
+
+def leaky(inclusion, promised, shift=6.0, samples=400):
+    """Two targets and eight shadows whose members' phi lies `shift` higher."""
+    rng = np.random.default_rng(2)
+    member = np.argsort(rng.random((10, samples)), axis=1) < samples // 2
+    if inclusion == "coin":
+        member[:2] = rng.random((2, samples)) < 0.5
+    member[3::2] = ~member[2::2]
+    phi = (rng.normal(size=(10, samples)) + shift * member)[..., None]
+    names = tuple(f"m{row}" for row in range(10))
+    return Evidence(phi, member, 2, np.zeros(samples, int), ("a",), names, inclusion=inclusion, promised=promised)
+
+
+@pytest.mark.parametrize("inclusion", ["half", "coin"])
+def test_a_leak_above_the_promise_is_a_violation(inclusion):
+    promised = np.array([[0.5, 1e-5], [9.0, 1e-5]])
+    evidence = leaky(inclusion, promised)
+    scored = attack_targets(evidence.phi, evidence.member, n_targets=2, attacks=["lira", "loss"])
+    audit = audit_table(scored, evidence)
+    assert audit.target.tolist() == ["m0", "m1"]
+    assert (audit.epsilon_lower > 1).all()
+    assert audit.epsilon_upper.tolist() == [0.5, 9.0]
+    for row in audit.itertuples():
+        known = dict(audited=400, delta=1e-5, inclusion=inclusion)
+        assert row.epsilon_lower == epsilon_lower_bound(row.right, row.guesses, **known)
+    said = verdict(audit)
+    assert said.count("VIOLATION") == 1
+    assert "VIOLATION: m0 shows epsilon" in said
+    assert "VIOLATION" not in verdict(audit_table(scored, leaky(inclusion, None)))
+
+
+def test_the_choice_does_not_look_at_the_targets():
+    evidence = leaky("coin", None)
+    audits = []
+    for member in (evidence.member, np.concatenate([~evidence.member[:2], evidence.member[2:]])):
+        scored = attack_targets(evidence.phi, member, n_targets=2, attacks=["lira", "loss"])
+        audits.append(audit_table(scored, replace(evidence, member=member)))
+    columns = ["attack", "cut_low", "cut_high", "guesses"]
+    assert audits[0][columns].equals(audits[1][columns])
+    assert (audits[0].epsilon_lower > 1).all()
+    assert (audits[1].epsilon_lower == 0).all()
+
+
+def test_a_half_that_is_none_is_not_audited(capsys):
+    evidence = replace(leaky("coin", None), inclusion="half")
+    evidence.member[0, :50] = True
+    audit = audit_table(attack_targets(evidence.phi, evidence.member, n_targets=2, attacks=["loss"]), evidence)
+    assert audit.epsilon_lower.isna().tolist()[0]
+    assert "no audit of m0: " in capsys.readouterr().err

@@ -60,6 +60,7 @@ def test_models_table_repeats_the_last_row_of_each_log(finished):
     table = pd.read_csv(finished.results / "models.csv")
     assert list(table.columns) == [
         "role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device",
+        "delta", "sigma", "max_grad_norm", "sample_rate", "steps",
     ]  # fmt: skip
     assert [f"{role}_{index:02d}" for role, index in zip(table.role, table["index"], strict=True)] == MODELS
     for model, row in zip(MODELS, table.itertuples(), strict=True):
@@ -68,6 +69,7 @@ def test_models_table_repeats_the_last_row_of_each_log(finished):
         assert row.train_accuracy == pytest.approx(last.train_accuracy, abs=1e-12)
     assert (table.test_accuracy > 0.7).all()
     assert (table.train_accuracy > 0.95).all()
+    assert table[["epsilon", "delta", "sigma", "steps"]].isna().all(axis=None)
 
 
 def test_config_holds_identity_and_provenance(finished):
@@ -317,15 +319,6 @@ def test_a_folder_with_an_empty_class_is_refused(tmp_path):
         picture.unlink()
     argv = [*FLAGS, "--dataset", tmp_path / "own", "--data-root", tmp_path / "data", *run_folders(tmp_path)]
     assert "bee" in refused(train_model.main, argv)
-
-
-def test_without_disable_dp_nothing_is_trained_in_silence(tmp_path):
-    """Goes when training with DP comes."""
-    argv = [flag for flag in FLAGS if flag != "--disable-dp"]
-    line = refused(train_model.main, [*argv, *run_folders(tmp_path)])
-    assert "differential privacy is not there yet" in line
-    assert "--disable-dp" in line
-    assert not (tmp_path / "model").exists()
 
 
 # --- the commands of the design ------------------------------------------------------------------------------------

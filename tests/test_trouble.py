@@ -85,10 +85,10 @@ def test_only_the_temporary_files_of_the_dead_are_removed(tmp_path):
 def test_memory_that_does_not_suffice_is_a_models_trouble():
     with (
         pytest.raises(ModelError, match=r"shadow_07: out of memory .*--train-batch-size \(256\)"),
-        _memory_named("shadow_07", 256),
+        _memory_named("shadow_07", "--train-batch-size (256)"),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …")
-    with pytest.raises(RuntimeError, match="something else"), _memory_named("shadow_07", 256):
+    with pytest.raises(RuntimeError, match="something else"), _memory_named("shadow_07", "--train-batch-size (256)"):
         raise RuntimeError("something else")
 
 

@@ -10,7 +10,7 @@ from scripts import ROOT
 
 import util
 from lira.errors import InputError
-from util import GROUPS, LEARNING_RATES, parse_args, run_script
+from util import GROUPS, LEARNING_RATES, LEARNING_RATES_DP, parse_args, run_script
 
 
 def parse(*flags):
@@ -21,10 +21,12 @@ def test_defaults_are_those_of_the_design():
     config = parse()
     assert (config.data.dataset, config.model.network, config.data.data_root) == ("cifar10", "ResNet18", "data")
     assert (config.run.model_dir, config.run.result_dir, config.run.device) == ("model", "result", "auto")
-    assert (config.train.epochs, config.train.optimizer, config.train.lr_step) == (100, "MSGD", 80)
+    assert (config.train.epochs, config.train.optimizer, config.train.lr_step) == (100, "MSGD", None)
     assert (config.train.train_batch_size, config.run.test_batch_size, config.train.eval_every) == (256, 1024, 10)
     assert (config.model.exp_idx, config.model.n_runs, config.model.n_shadows) == (0, 1, 20)
     assert (config.dp.sigma, config.dp.max_grad_norm, config.dp.delta) == (1.0, 0.1, 1e-5)
+    assert (config.dp.target_epsilon, config.dp.max_physical_batch) == (None, 64)
+    assert parse("--disable-dp").train.lr_step == 80
     assert (config.data.n_train, config.data.augment, config.data.target_inclusion) == (None, True, "half")
     assert (config.train.precision, config.run.quiet, config.attack.attacks) == ("auto", False, ())
 
@@ -34,14 +36,14 @@ def test_every_flag_of_the_design_reaches_its_field():
         *shlex.split(
             "--dataset d --network ConvNet --data-root a --model-dir b --result-dir c -n 3 --lr 0.5 --optimizer adam "
             "--train-batch-size 4 --test-batch-size 5 --exp-idx 6 -r 7 --n-shadows 8 --sigma 0.5 -c 2 --delta 1e-6 "
-            "--device cpu --lr-step 9 --n-train 10 --no-augment --target-inclusion coin --precision bf16 "
+            "--device cpu --max-physical-batch 9 --n-train 10 --no-augment --target-inclusion coin --precision bf16 "
             "--eval-every 11 --quiet --attacks lira,loss"
         )
     )
     assert config.data == util.DataConfig("d", "a", 10, False, "coin")
     assert config.model == util.ModelConfig("ConvNet", 7, 8, 6)
-    assert config.train == util.TrainConfig(3, 0.5, "adam", 9, 4, "bf16", 11)
-    assert config.dp == util.DPConfig(0.5, 2.0, 1e-6)
+    assert config.train == util.TrainConfig(3, 0.5, "adam", None, 4, "bf16", 11)
+    assert config.dp == util.DPConfig(0.5, 2.0, 1e-6, None, 9)
     assert config.attack.attacks == ("lira", "loss")
     assert (config.run.device, config.run.test_batch_size, config.run.quiet) == ("cpu", 5, True)
     assert (config.run.model_dir, config.run.result_dir) == ("b", "c")
@@ -63,7 +65,8 @@ def test_disable_dp_is_one_value_and_not_two():
 
 @pytest.mark.parametrize("optimizer", LEARNING_RATES)
 def test_the_learning_rate_depends_on_the_optimizer(optimizer):
-    assert parse("--optimizer", optimizer).train.lr == LEARNING_RATES[optimizer]
+    assert parse("--optimizer", optimizer).train.lr == LEARNING_RATES_DP[optimizer]
+    assert parse("--optimizer", optimizer, "--disable-dp").train.lr == LEARNING_RATES[optimizer]
     assert parse("--optimizer", optimizer, "--lr", "0.25").train.lr == 0.25
 
 
@@ -135,6 +138,17 @@ def test_identity_changes_with_what_changes_the_models_and_with_nothing_else():
     with_dp = parse().identity(precision="fp32", n_train=10, n_train_is_default=True, fingerprint="f")
     assert with_dp != base
     assert with_dp["sigma"] == 1.0
+    assert "lr_step" not in with_dp
+
+
+def test_identity_with_dp_changes_with_what_changes_the_models():
+    def private(*flags):
+        return parse(*flags).identity(precision="fp32", n_train=10, n_train_is_default=True, fingerprint="f")
+
+    for flags in (["--sigma", "2"], ["--target-epsilon", "8"], ["-c", "1"], ["--delta", "1e-6"]):
+        assert private(*flags) != private(), flags
+    assert private("--target-epsilon", "8")["sigma"] is None
+    assert private("--max-physical-batch", "2") == private()
 
 
 def test_identity_knows_data_by_name_not_by_path(tmp_path, monkeypatch):
