@@ -25,8 +25,8 @@ from .prior import TINY, Evidence, gap_trend, learned_prior, nearness, posterior
 def fit_lira_bayes(statistics, options):
     """See the head of this file. Returns score(phi, log_p), phi float64 (R, N, A)."""
     known = (statistics.count > 0).all(axis=0)
-    queries = [_evidence(statistics, known, query) for query in range(statistics.mean_in.shape[1])]
-    fitted = [(evidence, learned_prior(evidence)) for evidence in queries] if known.any() else []
+    queries = range(statistics.mean_in.shape[1]) if known.any() else ()
+    fitted = [(evidence, learned_prior(evidence)) for evidence in (_evidence(statistics, known, a) for a in queries)]
 
     def score(phi, log_p):
         result = np.full(phi.shape, np.nan)

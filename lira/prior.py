@@ -155,7 +155,14 @@ def _knots(level):
 
 def nearness(level, knots):
     """Linear interpolation between the knots as weights, float64 (J, n); columns sum to 1."""
-    return np.stack([np.interp(level, knots, row) for row in np.eye(len(knots))])
+    samples, last = np.arange(len(level)), len(knots) - 1
+    left = np.clip(np.searchsorted(knots, level) - 1, 0, max(last - 1, 0))
+    right = np.minimum(left + 1, last)
+    share = np.clip((level - knots[left]) / np.where(right > left, knots[right] - knots[left], 1.0), 0.0, 1.0)
+    near = np.zeros((len(knots), len(level)))
+    near[left, samples] = 1.0 - share
+    near[right, samples] += share
+    return near
 
 
 def posterior(prior, evidence, near):
@@ -208,23 +215,25 @@ def _improved(prior, parts, shares):
 def _improved_gaps(prior, parts, shares, variance):
     """(gap, spread), float64 (K,), once the variances (2, K) are known."""
     own = prior.spread[:, None]
-    total = weights = squares = 0.0
+    total = weights = squares = members = 0.0
     steps = []
     for (part, _), share in zip(parts, shares, strict=True):
-        gaps, unit = part.gap / part.scale, part.scale**2
-        noise = variance[0][:, None] / (part.count[0] * unit) + variance[1][:, None] / (part.count[1] * unit)
-        kept = own / (noise + own)  # how much of a sample's distance from the centre is its own
+        unit, noise = part.scale**2, variance[0][:, None] / part.count[0] + variance[1][:, None] / part.count[1]
+        kept = own * unit
+        kept += noise
+        np.divide(own, kept, out=kept)  # times the unit: how much of a sample's distance from the centre is its own
         weighed = share * kept
-        total, weights = total + weighed @ gaps, weights + weighed.sum(axis=1)
-        steps.append((gaps, noise, kept, weighed))
+        total, weights = total + weighed @ (part.gap * part.scale), weights + weighed @ unit
+        members = members + share.sum(axis=1)
+        steps.append((part, unit, noise, kept, weighed))
     gap = total / np.maximum(weights, TINY)
-    for gaps, noise, kept, weighed in steps:
-        away = gaps - gap[:, None]
+    for part, unit, noise, kept, weighed in steps:
+        away = part.gap - gap[:, None] * part.scale
         away *= away
+        away *= unit
         away *= kept
         away += noise
         squares = squares + np.einsum("kn,kn->k", away, weighed)
-    members = sum(share.sum(axis=1) for share in shares)
     return gap, (squares + 1e-6) / (members + 1e-6) + 1e-8
 
 

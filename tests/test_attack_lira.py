@@ -420,6 +420,16 @@ def test_the_official_convention_changes_the_lira_rows_alone(elsewhere, tmp_path
     assert tables["official"].loc["lira"].auc.tolist() == pytest.approx(areas)
 
 
+def test_the_official_convention_leaves_one_of_four_out(elsewhere, tmp_path):
+    """With a pair left out for the threshold too nothing is left to compare with: scores, but no accuracy."""
+    given = evidence(n_shadows=4)
+    elsewhere(given, "--convention", "official", "--leave-one-out", "--attacks", "lira,loss")
+    table = pd.read_csv(tmp_path / "result" / "their_scores" / "leave_one_out.csv").set_index("attack")
+    assert table.auc.notna().all()
+    assert table.loc["lira"].accuracy.isna().all()
+    assert table.loc["loss"].accuracy.notna().all()
+
+
 def test_learned_needs_eight_shadows(elsewhere, tmp_path):
     table = tmp_path / "result" / "their_scores" / "attack.csv"
     for n_shadows, there in ((6, False), (8, True)):
