@@ -132,6 +132,10 @@ class Setup:
         model = build(self.network, num_classes=len(self.pictures.class_names), in_channels=channels, size=tuple(size))
         return self.privacy.fit(model) if self.privacy else model
 
+    def make_private(self, role: str, index: int) -> Callable | None:
+        """(model, optimizer) -> private training of this model; None without DP."""
+        return partial(self.privacy.begin, **self.split.privacy_seeds(role, index)) if self.privacy else None
+
     def provenance(self, argv: Sequence[str]) -> dict:
         """Where and how a run was made: recorded, never compared."""
         return {

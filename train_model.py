@@ -7,7 +7,6 @@ torchrun --nproc-per-node 4 train_model.py --dataset cifar100 --network ResNet18
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 
 from common import Setup, prepare
 from lira import fleet, forecast
@@ -119,17 +118,15 @@ def _train_one(job: fleet.Job, config: Config, setup: Setup, run: Run, shown: fl
     except ModelError as error:
         run.save_failure(*job, str(error))
         raise
-    record = {key: history[-1][key] for key in ("test_accuracy", "train_accuracy", "seconds")}
-    record |= {"device": setup.device_name, "history": history}
-    record |= setup.privacy.record() if setup.privacy else {}
-    run.save_weights(*job, model.state_dict(), record | {"epsilon": history[-1]["epsilon"]})
+    record = setup.privacy.record() if setup.privacy else {}
+    record |= {key: history[-1][key] for key in ("test_accuracy", "train_accuracy", "epsilon", "seconds")}
+    run.save_weights(*job, model.state_dict(), record | {"device": setup.device_name, "history": history})
 
 
 def _settings(job: fleet.Job, config: Config, setup: Setup) -> dict:
     """What training and its forecast share."""
-    begin = partial(setup.privacy.begin, **setup.split.privacy_seeds(*job)) if setup.privacy else None
     return {
-        "make_private": begin,
+        "make_private": setup.make_private(*job),
         "optimizer": config.train.optimizer,
         "batch_size": config.train.train_batch_size,
         "test_batch_size": config.run.test_batch_size,
