@@ -149,6 +149,7 @@ class RunConfig:
     threads: int | None = flag(
         None, type=int, low=1, help="CPU threads of a worker (default: all cores, divided among a machine's workers)"
     )
+    compile: bool = flag(False, help="train through torch.compile: a first step of minutes, then perhaps faster ones")
     plan: bool = flag(False, help="train nothing: list what is missing, and time what it will cost")
     quiet: bool = flag(False, help="no progress bars")
 
@@ -287,6 +288,8 @@ def _check(config: Config) -> None:
             f"--n-shadows must be even, because shadows come in complementary pairs: got "
             f"{config.model.n_shadows}, use {config.model.n_shadows + 1}"
         )
+    if config.run.compile and config.dp:
+        raise InputError("--compile has no meaning with DP, which takes gradients picture by picture: add --disable-dp")
     if config.attack.attacks:
         from lira.attacks import ATTACKS  # here: it takes a second that a run of all attacks need not wait for
 
