@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import common
 import network
+from lira.kernels import fast_kernels
 from lira.memory import keep_freed_memory
 from lira.pictures import Pictures, make_pictures
 from lira.pool import PicturePool
@@ -59,6 +60,7 @@ class Task:
     batch_size: int
     threads: int
     device: torch.device
+    compiled: bool  # ours, not the plain ones
 
     def pictures(self) -> Pictures:
         if self.dataset:
@@ -85,7 +87,8 @@ def our_epoch(task: Task, pictures: Pictures):
     keep_freed_memory()
     pool = PicturePool(pictures, flip=True, device=task.device)
     work = Unfinished(
-        "ours", lambda: task.build(pictures), task.device, seed=0, lr=0.01, lr_step=80, optimizer="MSGD"
+        "ours", lambda: task.build(pictures), task.device, seed=0, lr=0.01, lr_step=80, optimizer="MSGD",
+        compiled=task.compiled,
     )  # fmt: skip
     precision, inside, began = common.resolve_precision("auto", task.device), [], []
     work.model.register_forward_pre_hook(lambda *_: began.append(now(task.device)))
@@ -94,7 +97,8 @@ def our_epoch(task: Task, pictures: Pictures):
     def epoch() -> float:
         inside.clear()
         batches = epoch_batches(pool, task.chosen(pictures), work.generator, size=task.batch_size, augment=True)
-        train_epoch(work.model, work.optimizer, pool, batches, precision=precision, progress=lambda n: None)
+        with fast_kernels(task.device, precision):
+            train_epoch(work.model, work.optimizer, pool, batches, precision=precision, progress=lambda n: None)
         return sum(inside)
 
     return epoch
@@ -194,7 +198,7 @@ def compete(task: Task, rounds: int) -> dict:
     rate = {loop: statistics.median(seen[loop][0] for seen in rates) for loop in LOOPS}
     arithmetic, limit = flops(task), max(limits)
     return {
-        "network": task.network,
+        "network": task.network + " compiled" * task.compiled,
         **rate,
         "ratio": rate["ours"] / max(rate["plain"], rate["with 2 workers"]),
         "share of the limit": rate["ours"] * arithmetic / limit,
@@ -237,6 +241,7 @@ def main() -> None:
     arguments.add_argument("--batch-size", type=int, default=256)
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments.add_argument("--device", default="auto")
+    arguments.add_argument("--compile", action="store_true", help="ours through torch.compile")
     arguments.add_argument("--csv", type=Path, help="write the table there as well")
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
@@ -245,7 +250,7 @@ def main() -> None:
     print(f"torch {torch.__version__} on {device.type}, {card}, {common.resolve_precision('auto', device)}")
     for name in given.networks:
         batches = given.batches or BATCHES.get(name, 5) * (50 if device.type == "cuda" else 1)
-        task = Task(name, given.dataset, batches, given.batch_size, given.threads, device)
+        task = Task(name, given.dataset, batches, given.batch_size, given.threads, device, given.compile)
         rows.append(compete(task, given.rounds))
     table = pd.DataFrame(rows)
     if given.csv:
