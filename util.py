@@ -252,6 +252,8 @@ def _refuse_what_nothing_reads(groups: dict, *, disable_dp: bool) -> None:
                 raise InputError(f"{_name(item)} {value:g} has no meaning with --disable-dp: leave one of them out")
     elif lr_step is not None:
         raise InputError(f"--lr-step {lr_step} has no meaning with DP: leave it out, or add --disable-dp")
+    elif groups["run"].compile:
+        raise InputError("--compile does not see DP's gradients of single pictures: leave it out, or add --disable-dp")
     if dp.sigma is not None and dp.target_epsilon is not None:
         raise InputError(
             f"--sigma {dp.sigma:g} and --target-epsilon {dp.target_epsilon:g} say the same thing twice: "
@@ -288,8 +290,6 @@ def _check(config: Config) -> None:
             f"--n-shadows must be even, because shadows come in complementary pairs: got "
             f"{config.model.n_shadows}, use {config.model.n_shadows + 1}"
         )
-    if config.run.compile and config.dp:
-        raise InputError("--compile has no meaning with DP, which takes gradients picture by picture: add --disable-dp")
     if config.attack.attacks:
         from lira.attacks import ATTACKS  # here: it takes a second that a run of all attacks need not wait for
 

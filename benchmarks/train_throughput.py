@@ -97,7 +97,7 @@ def our_epoch(task: Task, pictures: Pictures):
     def epoch() -> float:
         inside.clear()
         batches = epoch_batches(pool, task.chosen(pictures), work.generator, size=task.batch_size, augment=True)
-        with fast_kernels(task.device, precision):
+        with fast_kernels(task.device, precision, same_sizes=True):
             train_epoch(work.model, work.optimizer, pool, batches, precision=precision, progress=lambda n: None)
         return sum(inside)
 
