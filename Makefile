@@ -1,7 +1,7 @@
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: demo test test-long lint clean
+.PHONY: demo test test-long bench lint clean
 
 demo: .venv/ready ## train and attack on digits: one target after another, no download
 	$(RUN) train_model.py $(DEMO)
@@ -15,6 +15,10 @@ test-long: .venv/ready-dev ## what takes minutes: kills at random times, a full 
 	$(RUN) benchmarks/many_shadows.py --quiet
 	$(RUN) benchmarks/attacks_leakage.py
 	PYTHONPATH=.:tests $(RUN) tests/test_damage.py 10000 2>/dev/null
+
+bench: .venv/ready ## the quick tables: speed against a plain loop and the hardware's limit, bf16 against fp32
+	$(RUN) benchmarks/train_throughput.py --rounds 2
+	$(RUN) benchmarks/precision.py
 
 lint: .venv/ready-dev
 	$(RUN) -m ruff check .

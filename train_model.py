@@ -132,6 +132,7 @@ def _settings(job: fleet.Job, config: Config, setup: Setup) -> dict:
         "test_batch_size": config.run.test_batch_size,
         "augment": config.data.augment,
         "precision": setup.precision,
+        "compiled": config.run.compile,
     }
 
 

@@ -149,6 +149,7 @@ class RunConfig:
     threads: int | None = flag(
         None, type=int, low=1, help="CPU threads of a worker (default: all cores, divided among a machine's workers)"
     )
+    compile: bool = flag(False, help="train through torch.compile: a first step of minutes, then perhaps faster ones")
     plan: bool = flag(False, help="train nothing: list what is missing, and time what it will cost")
     quiet: bool = flag(False, help="no progress bars")
 
@@ -251,6 +252,8 @@ def _refuse_what_nothing_reads(groups: dict, *, disable_dp: bool) -> None:
                 raise InputError(f"{_name(item)} {value:g} has no meaning with --disable-dp: leave one of them out")
     elif lr_step is not None:
         raise InputError(f"--lr-step {lr_step} has no meaning with DP: leave it out, or add --disable-dp")
+    elif groups["run"].compile:
+        raise InputError("--compile does not see DP's gradients of single pictures: leave it out, or add --disable-dp")
     if dp.sigma is not None and dp.target_epsilon is not None:
         raise InputError(
             f"--sigma {dp.sigma:g} and --target-epsilon {dp.target_epsilon:g} say the same thing twice: "

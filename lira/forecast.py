@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lira.kernels import fast_kernels
 from lira.pool import PicturePool
 from lira.training import Unfinished, evaluate, train_epoch
 from lira.workers import Workers
@@ -54,12 +55,14 @@ def measure(workers: Workers, *args, **settings) -> Cost:
 def measure_alone(
     build, pool: PicturePool, training_set: np.ndarray, test_set: np.ndarray, *,
     optimizer: str, batch_size: int, test_batch_size: int, augment: bool, precision: str, make_private=None,
+    compiled: bool = False,
 ) -> Cost:  # fmt: skip
     """Train a throw-away model for a few steps. training_set, test_set: int64 indices into the pool."""
     training_set, test_set = torch.from_numpy(training_set), torch.from_numpy(test_set)
     work = Unfinished(
-        "plan", build, pool.device, seed=0, lr=1e-4, lr_step=1, optimizer=optimizer, make_private=make_private
-    )
+        "plan", build, pool.device, seed=0, lr=1e-4, lr_step=1, optimizer=optimizer, make_private=make_private,
+        compiled=compiled,
+    )  # fmt: skip
 
     def train(n_batches: int) -> int:
         seen, batches = [], work.batches(pool, training_set, size=batch_size, augment=augment)
@@ -72,8 +75,11 @@ def measure_alone(
         evaluate(work.model, pool, some, batch_size=test_batch_size, precision=precision)
         return len(some)
 
-    train(2)  # the first steps choose algorithms and take memory
-    train_rate, ask_rate = _rate(lambda: train(10)), _rate(ask)
+    with fast_kernels(pool.device, precision, same_sizes=not make_private):
+        train(2)  # the first steps choose algorithms, compile and take memory
+        if compiled:
+            ask()
+        train_rate, ask_rate = _rate(lambda: train(10)), _rate(ask)
     return Cost(
         train_rate=train_rate,
         ask_rate=ask_rate,

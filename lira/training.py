@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lira.errors import ModelError
+from lira.kernels import fast_kernels
 from lira.pool import PicturePool
 
 OPTIMIZERS = {
@@ -85,10 +86,13 @@ class Unfinished:
     def __init__(
         self, name: str, build, device: torch.device, *,
         seed: int, lr: float, lr_step: int | None, optimizer: str, make_private: Callable | None = None,
+        compiled: bool = False,
     ):  # fmt: skip
         torch.manual_seed(seed)  # weights, and dropout in a user's network
         self.generator = torch.Generator().manual_seed(seed)  # order of pictures and augmentation
         self.model = build().to(device, memory_format=torch.channels_last)
+        if compiled:  # in place, at the first call: one set of kernels for each size of a batch, kept for all models
+            self.model.compile(dynamic=False)
         self.optimizer = OPTIMIZERS[optimizer](self.model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, [lr_step] if lr_step else [])
         self.history: list[dict] = []  # a row an epoch
@@ -151,6 +155,7 @@ def train_model(
     precision: str,
     eval_every: int,
     test_batch_size: int,
+    compiled: bool = False,
     on_epoch: Callable[[list[dict]], None],
     progress: Callable[[int], None],
     make_private: Callable | None = None,
@@ -162,10 +167,11 @@ def train_model(
     The result depends on the arguments alone (on CPU: and on the number of threads). on_state(epoch, state) is called
     after every epoch but the last; what state() returns there continues as `resume` to the same bits. Raises
     ModelError for a loss that is not finite, and where memory does not suffice."""
-    with _memory_named(name, "--max-physical-batch" if make_private else f"--train-batch-size ({batch_size})"):
+    remedy = "--max-physical-batch" if make_private else f"--train-batch-size ({batch_size})"
+    with _memory_named(name, remedy), fast_kernels(pool.device, precision, same_sizes=not make_private):
         work = Unfinished(
             name, build, pool.device, seed=seed, lr=lr, lr_step=lr_step, optimizer=optimizer,
-            make_private=make_private,
+            make_private=make_private, compiled=compiled,
         )  # fmt: skip
         if resume:
             work.load_state_dict(resume)

@@ -39,6 +39,7 @@ def test_convnet_has_the_parameters_of_the_field(size, channels, classes, parame
 
 
 def test_convnet_computes_what_its_description_says():
+    """With ReLU before pooling, as the field writes it: the same values and the same gradients."""
     model = build("ConvNet", num_classes=10, in_channels=3, size=(32, 32))
     w = list(model.parameters())
     x = torch.randn(2, 3, 32, 32)
@@ -47,6 +48,9 @@ def test_convnet_computes_what_its_description_says():
     assert y.shape == (2, 64, 5, 5)
     y = F.linear(F.relu(F.linear(y.flatten(1), w[4], w[5])), w[6], w[7])
     torch.testing.assert_close(model(x), y)
+    for got, expected in zip(torch.autograd.grad(model(x).logsumexp(1).sum(), w),
+                             torch.autograd.grad(y.logsumexp(1).sum(), w), strict=True):  # fmt: skip
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
 
 def test_a_picture_smaller_than_the_stages_gets_a_black_margin():

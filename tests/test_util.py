@@ -107,6 +107,7 @@ def test_attacks_are_names_between_commas():
         (("--epochs", "many"), "--epochs: invalid int value: 'many'"),
         (("--epoch", "3"), "unrecognized arguments: --epoch"),  # no abbreviations: they change their meaning
         (("stray",), "unrecognized arguments: stray"),
+        (("--compile",), "--compile does not see DP.*: leave it out, or add --disable-dp"),
         (("--attacks", "lira,magic"), "no attack is called 'magic', choose from lira, "),
     ],
 )

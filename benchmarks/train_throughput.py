@@ -1,0 +1,262 @@
+"""Pictures a second of our loop, of a plain one as tutorials write it, and what the hardware's arithmetic would allow.
+
+    python benchmarks/train_throughput.py
+    python benchmarks/train_throughput.py --dataset data/cifar10-jpeg --networks ResNet18 --rounds 5 --csv rates.csv
+
+plain: torchvision transforms a picture, a DataLoader with 0 or 2 workers, fp32, contiguous; same network, batch,
+pictures and optimizer. Each loop lives in a process of its own, as its user would start it, and their epochs go in
+turns; medians of the rounds. ratio: ours over the faster plain one. limit: the best rate of a large matrix product in
+our precision, over the arithmetic of the network's forward and backward pass. outside: the share of our epoch that is
+not forward, loss, backward or optimizer step. Without --dataset the pictures are noise of CIFAR's shape: speed does not
+see them."""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision import transforms
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import common
+import network
+from lira.kernels import fast_kernels
+from lira.memory import keep_freed_memory
+from lira.pictures import Pictures, make_pictures
+from lira.pool import PicturePool
+from lira.training import Unfinished, epoch_batches, train_epoch
+
+BATCHES = {"ConvNet": 20, "ResNet18": 2}  # an epoch on CPU; a GPU takes 50 times as many
+LOOPS = {"ours": None, "plain": 0, "with 2 workers": 2}  # workers of the DataLoader
+FORMATS = dict.fromkeys(LOOPS, "{:,.0f}".format) | {
+    "ratio": "{:.2f}".format,
+    "share of the limit": "{:.1%}".format,
+    "outside": "{:.1%}".format,
+    "peak memory": lambda n: f"{n / 1e9:.2f} GB",
+    "Mflop a picture": "{:,.0f}".format,
+    "matrix Gflop/s": "{:,.0f}".format,
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every loop does: epochs of `batches` batches, on `threads` threads of the CPU or on the device."""
+
+    network: str
+    dataset: str | None
+    batches: int
+    batch_size: int
+    threads: int
+    device: torch.device
+    compiled: bool  # ours, not the plain ones
+
+    def pictures(self) -> Pictures:
+        if self.dataset:
+            return common.load_dataset(self.dataset, "data", progress=False)[0]
+        rng = np.random.default_rng(0)
+        x, y = rng.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8), np.arange(10_000) % 10
+        return make_pictures("noise", x, y, x[:10], y[:10])
+
+    def build(self, pictures: Pictures) -> torch.nn.Module:
+        _, channels, *size = pictures.x_train.shape
+        classes = len(pictures.class_names)
+        return network.build(self.network, num_classes=classes, in_channels=channels, size=tuple(size))
+
+    def chosen(self, pictures: Pictures) -> torch.Tensor:
+        """The pictures of one epoch."""
+        return torch.arange(self.batches * self.batch_size) % len(pictures.x_train)
+
+
+# --- our loop ------------------------------------------------------------------------------------------------------
+
+
+def our_epoch(task: Task, pictures: Pictures):
+    """() -> seconds of an epoch that lie within forward, loss, backward and step."""
+    keep_freed_memory()
+    pool = PicturePool(pictures, flip=True, device=task.device)
+    work = Unfinished(
+        "ours", lambda: task.build(pictures), task.device, seed=0, lr=0.01, lr_step=80, optimizer="MSGD",
+        compiled=task.compiled,
+    )  # fmt: skip
+    precision, inside, began = common.resolve_precision("auto", task.device), [], []
+    work.model.register_forward_pre_hook(lambda *_: began.append(now(task.device)))
+    work.optimizer.register_step_post_hook(lambda *_: inside.append(now(task.device) - began[-1]))
+
+    def epoch() -> float:
+        inside.clear()
+        batches = epoch_batches(pool, task.chosen(pictures), work.generator, size=task.batch_size, augment=True)
+        with fast_kernels(task.device, precision, same_sizes=True):
+            train_epoch(work.model, work.optimizer, pool, batches, precision=precision, progress=lambda n: None)
+        return sum(inside)
+
+    return epoch
+
+
+def now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+# --- the plain loop ------------------------------------------------------------------------------------------------
+
+
+class OnePicture(Dataset):
+    """As torchvision.datasets.CIFAR10 gives them: a PIL picture, transformed, and its label."""
+
+    def __init__(self, pictures: Pictures, chosen: torch.Tensor):
+        self.x, self.y = pictures.x_train[chosen].permute(0, 2, 3, 1).numpy(), pictures.y_train[chosen].tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(self.x.shape[1:3], padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(pictures.mean, pictures.std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, i: int):
+        return self.transform(Image.fromarray(self.x[i].squeeze())), self.y[i]
+
+
+def plain_epoch(task: Task, pictures: Pictures, workers: int):
+    """() -> nan: what lies outside the passes is not looked at."""
+    model, cuda = task.build(pictures).to(task.device), task.device.type == "cuda"
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    loader = DataLoader(
+        OnePicture(pictures, task.chosen(pictures)), batch_size=task.batch_size, shuffle=True, num_workers=workers,
+        persistent_workers=workers > 0, pin_memory=cuda,
+    )  # fmt: skip
+
+    def epoch() -> float:
+        model.train()
+        running_loss = 0.0
+        for x, y in loader:
+            x, y = x.to(task.device), y.to(task.device)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            running_loss += loss.item()
+        return float("nan")
+
+    return epoch
+
+
+# --- rounds --------------------------------------------------------------------------------------------------------
+
+
+def loop_process(loop: str, task: Task, pipe) -> None:
+    """An epoch whenever the pipe says so; tells (pictures a second, share outside, peak memory in bytes)."""
+    torch.set_num_threads(task.threads)
+    pictures, workers = task.pictures(), LOOPS[loop]
+    epoch = our_epoch(task, pictures) if workers is None else plain_epoch(task, pictures, workers)
+    while pipe.recv():
+        start = now(task.device)
+        inside = epoch()
+        seconds = now(task.device) - start
+        pipe.send((task.batches * task.batch_size / seconds, 1 - inside / seconds, peak_memory(task.device)))
+
+
+def peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def compete(task: Task, rounds: int) -> dict:
+    """One row of the table: every loop warmed up, then `rounds` epochs of each in turns."""
+    spawn, pipes, rates, limits = multiprocessing.get_context("spawn"), {}, [], []
+    for loop in LOOPS:
+        pipes[loop], theirs = spawn.Pipe()
+        spawn.Process(target=loop_process, args=(loop, task, theirs)).start()
+    for number in range(rounds + 1):
+        seen = {}
+        for loop, pipe in pipes.items():
+            pipe.send(True)
+            seen[loop] = pipe.recv()
+        if number:  # the first round is the warm-up
+            rates.append(seen)
+            limits.append(matrix_rate(task.device))
+    for pipe in pipes.values():
+        pipe.send(False)
+    rate = {loop: statistics.median(seen[loop][0] for seen in rates) for loop in LOOPS}
+    arithmetic, limit = flops(task), max(limits)
+    return {
+        "network": task.network + " compiled" * task.compiled,
+        **rate,
+        "ratio": rate["ours"] / max(rate["plain"], rate["with 2 workers"]),
+        "share of the limit": rate["ours"] * arithmetic / limit,
+        "outside": statistics.median(seen["ours"][1] for seen in rates),
+        "peak memory": rates[-1]["ours"][2],
+        "Mflop a picture": arithmetic / 1e6,
+        "matrix Gflop/s": limit / 1e9,
+    }
+
+
+def flops(task: Task) -> float:
+    """Arithmetic of one picture's forward and backward pass, a multiplication and an addition being two."""
+    pictures = task.pictures()
+    model, x = task.build(pictures), torch.zeros(2, *pictures.x_train.shape[1:])
+    with FlopCounterMode(display=False) as counter:
+        model(x).sum().backward()
+    return counter.get_total_flops() / len(x)
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Flop/s of a large square matrix product in the precision that training uses: the best of five."""
+    n, times = (8192, 10) if device.type == "cuda" else (3072, 1)
+    dtype = torch.bfloat16 if common.resolve_precision("auto", device) == "bf16" else torch.float32
+    a, b = torch.randn(2, n, n, device=device).to(dtype)
+    seconds = []
+    for _ in range(6):
+        start = now(device)
+        for _ in range(times):
+            a @ b
+        seconds.append((now(device) - start) / times)
+    return 2 * n**3 / min(seconds[1:])
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--dataset", help="as for train_model.py (default: noise of CIFAR's shape)")
+    arguments.add_argument("--networks", nargs="+", default=list(BATCHES))
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--batches", type=int, help="of an epoch (default: by network and device)")
+    arguments.add_argument("--batch-size", type=int, default=256)
+    arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments.add_argument("--device", default="auto")
+    arguments.add_argument("--compile", action="store_true", help="ours through torch.compile")
+    arguments.add_argument("--csv", type=Path, help="write the table there as well")
+    given = arguments.parse_args()
+    torch.set_num_threads(given.threads)
+    device, rows = common.resolve_device(given.device), []
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{given.threads} threads"
+    print(f"torch {torch.__version__} on {device.type}, {card}, {common.resolve_precision('auto', device)}")
+    for name in given.networks:
+        batches = given.batches or BATCHES.get(name, 5) * (50 if device.type == "cuda" else 1)
+        task = Task(name, given.dataset, batches, given.batch_size, given.threads, device, given.compile)
+        rows.append(compete(task, given.rounds))
+    table = pd.DataFrame(rows)
+    if given.csv:
+        table.to_csv(given.csv, index=False)
+    print(table.to_string(index=False, formatters=FORMATS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Which kernels a training runs on: cuDNN's choice, TF32, torch.compile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from lira.errors import InputError
+
+
+@contextmanager
+def fast_kernels(device: torch.device, precision: str, *, same_sizes: bool) -> Iterator[None]:
+    """While it lasts TF32 (10 bits of mantissa) is used beside bf16, for what autocast leaves in fp32; precision fp32
+    means fp32, on cuDNN too, whose default is TF32. same_sizes: batches are, so cuDNN times its algorithms for each
+    shape once and keeps the fastest; Poisson samples would have it timing all the time.
+
+    Raises InputError where torch.compile cannot work here."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if precision == "bf16" else "highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=same_sizes, allow_tf32=precision == "bf16"):
+            yield
+    except RuntimeError as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"--compile: torch.compile does not work here ({reason}); leave it out") from error
+    finally:
+        torch.set_float32_matmul_precision(before)
