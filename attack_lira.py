@@ -15,12 +15,13 @@ from torch import nn
 from tqdm import tqdm
 
 from common import prepare
-from lira import answers, attacks, fleet, report, tables
+from lira import answers, attacks, figures, fleet, tables
 from lira.errors import InputError, say
 from lira.evidence import Evidence, read_scores
 from lira.memory import keep_freed_memory
 from lira.query import Query, declared_queries, query_model
 from lira.runs import Run, open_run, results_only
+from lira.terminal import terminal_table
 from lira.verdict import verdict
 from lira.workers import Workers
 from util import AttackConfig, Config, run_script
@@ -43,7 +44,7 @@ def attack(config: Config, argv: Sequence[str]) -> None:
         run, evidence, headline = _ask_models(config, argv)
     summary, strongest, audit = _run_attacks(config.attack, evidence, run, quiet=config.run.quiet)
     print(f"{run.results}/: tables, scores, ROC and histograms\n\n{headline}")
-    print(report.terminal_table(summary, strongest))
+    print(terminal_table(summary, strongest))
     if audit is not None:
         print(f"\n{verdict(audit)}")
 
@@ -125,7 +126,7 @@ def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: b
     run.save_table("classes.csv", tables.classes_table(scored, evidence))
     if (audit := tables.audit_table(scored, evidence)) is not None:
         run.save_table("audit.csv", audit)
-    figures = report.figures(scored, evidence, run.load_logs(), strongest := attacks.strongest(scored), title=title)
+    drawn = figures.figures(scored, evidence, run.load_logs(), strongest := attacks.strongest(scored), title=title)
     if config.leave_one_out:
         with _bar("leaving one out", quiet) as progress:
             left_out = attacks.leave_one_out(phi, member, **wanted, progress=progress)
@@ -135,8 +136,8 @@ def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: b
             points = attacks.curve(phi, member, **wanted, progress=progress)
         curve = tables.curve_table(points, member, evidence.names, **common)
         run.save_table("curve.csv", curve)
-        figures["curve.png"] = report.curve_figure(curve, title=title)
-    for name, figure in figures.items():
+        drawn["curve.png"] = figures.curve_figure(curve, title=title)
+    for name, figure in drawn.items():
         run.save_figure(name, figure)
     for name, made in (("leave_one_out.csv", config.leave_one_out), ("curve.csv", config.curve)):
         if not made and (run.results / name).exists():

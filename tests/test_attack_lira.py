@@ -36,7 +36,7 @@ def asked(monkeypatch):
         return real(*args, **settings)
 
     monkeypatch.setattr(attack_lira, "query_model", query)
-    monkeypatch.setattr(attack_lira.report, "figures", lambda *args, **settings: {})
+    monkeypatch.setattr(attack_lira.figures, "figures", lambda *args, **settings: {})
     return calls
 
 
@@ -348,7 +348,7 @@ def test_only_the_attacks_asked_for_are_run_in_that_order(own, asked):
 def elsewhere(tmp_path, monkeypatch):
     """attack(given, *flags, name=…) calls main() on scores in an empty folder; no figures: they take long."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(attack_lira.report, "figures", lambda *args, **settings: {})
+    monkeypatch.setattr(attack_lira.figures, "figures", lambda *args, **settings: {})
     monkeypatch.setattr(attack_lira, "prepare", None)  # no data set is read
 
     def attack(given, *flags, name="their_scores.npz", said=""):
@@ -373,7 +373,7 @@ def test_scores_alone_need_no_data_and_make_no_model_folder(tmp_path):
 
 
 def test_the_scores_of_a_run_give_the_tables_of_the_run(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(attack_lira.report, "figures", lambda *args, **settings: {})
+    monkeypatch.setattr(attack_lira.figures, "figures", lambda *args, **settings: {})
     argv = ["--scores", finished.results / "scores.npz", "-r", "2", "--result-dir", tmp_path, "--quiet"]
     assert call(attack_lira.main, argv).status == 0
     for name in ("attack.csv", "samples.csv", "classes.csv"):

@@ -1,4 +1,4 @@
-"""The table on the screen, and figures that can be drawn from whatever there is."""
+"""Figures that can be drawn from whatever there is."""
 
 import io
 import warnings
@@ -9,9 +9,8 @@ import pytest
 from matplotlib.colors import to_hex
 from played import N, evidence, played, truths
 
-from lira import report, tables
+from lira import figures, tables
 from lira.attacks import ATTACKS, Scored, curve
-from lira.metrics import clopper_pearson
 
 
 def logs(models=("target_00", "shadow_00", "shadow_01"), epochs=3):
@@ -35,78 +34,11 @@ def drawn(figure):
     return file.getvalue()
 
 
-# --- the terminal --------------------------------------------------------------------------------------------------
-
-
-def summary_of(given, scored):
-    table = tables.attack_table(scored, given.member, given.names, convention="lira", queries=given.phi.shape[2])
-    return tables.summary_table(table)
-
-
-@pytest.mark.parametrize("n_targets", [1, 3])
-def test_the_screen_shows_the_guesses_of_all_targets_together(n_targets):
-    given, scored = played(n_targets=n_targets, attacks=["lira", "loss"])
-    summary = summary_of(given, scored)
-    lines = report.terminal_table(summary, "loss").splitlines()
-    assert " ".join(lines[0].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % 0.1 % FPR"
-    assert set(lines[1]) == {"-"}
-    assert len(lines) == 6
-    for line, name in zip(lines[2:4], ("lira", "loss"), strict=True):
-        own = [one for one in scored if one.attack == name]
-        right = sum(int(((one.score >= one.threshold) == given.member[one.target]).sum()) for one in own)
-        low, high = clopper_pearson(right, n_targets * N)
-        cells = line.replace(" *", "").split()
-        assert cells[:4] == [name, f"{right / (n_targets * N):.1%}", f"[{low:.1%},", f"{high:.1%}]"]
-        row = summary[summary.attack == name].iloc[0]
-        rates = [f"{row['tpr_at_fpr_0.01']:.2%}†", f"{row['tpr_at_fpr_0.001']:.2%}†"]
-        assert cells[4:] == [f"{row.auc:.3f}", *rates]
-        assert ("*" in line) == (name == "loss")
-    assert lines[4].startswith("† not resolvable")
-    assert lines[5] == f"* strongest by the shadows' own left-out scores; {n_targets * N} guesses an attack"
-
-
-def test_only_rates_below_one_non_member_are_marked():
-    given, scored = played(n_targets=1, attacks=["lira"])
-    summary = summary_of(given, scored)
-    summary["resolvable_at_0.01"] = True
-    (row,) = [line for line in report.terminal_table(summary, "loss").splitlines() if line.startswith("lira")]
-    assert [cell.endswith("†") for cell in row.split()[-2:]] == [False, True]
-    summary["resolvable_at_0.001"] = True
-    assert "†" not in report.terminal_table(summary, "loss")
-
-
-def test_the_screen_fits_80_columns_for_many_targets():
-    given, scored = played(n_targets=20, n_shadows=8)
-    summary = summary_of(given, scored)
-    summary["guesses"] = 200_000
-    for strongest in ATTACKS:
-        lines = report.terminal_table(summary, strongest).splitlines()
-        assert max(map(len, lines)) <= 80
-        assert sum(" * " in line for line in lines[2:-1]) == 1
-
-
-def test_attacks_that_scored_different_samples_say_how_many_guesses():
-    given, (lira, loss) = played(n_targets=1, attacks=["lira", "loss"])
-    score = np.where(np.arange(N) < 10, np.nan, lira.score)
-    summary = summary_of(given, [Scored("lira", 0, score, lira.threshold, 0.5, 6), loss])
-    assert report.terminal_table(summary, "lira").endswith(f"; {N - 10} to {N} guesses an attack")
-
-
-def test_figures_that_are_not_known_are_dashes():
-    given = truths([True] * 10)
-    summary = summary_of(given, [Scored("loss", 0, np.arange(10.0), np.nan, np.nan, 6)])
-    line = report.terminal_table(summary, "loss").splitlines()[2]
-    assert line.split() == ["loss", "*", "-", "-", "-", "-"]
-
-
-# --- figures -------------------------------------------------------------------------------------------------------
-
-
 def test_every_figure_is_drawn_without_a_warning():
     given, scored = played(pictures=True)
-    figures = report.figures(scored, given, logs(), "lira", title="a run")
-    assert set(figures) == {"roc_log.png", "roc_linear.png", "histogram.png", "training.png", "exposed.png"}
-    for figure in figures.values():
+    drawings = figures.figures(scored, given, logs(), "lira", title="a run")
+    assert set(drawings) == {"roc_log.png", "roc_linear.png", "histogram.png", "training.png", "exposed.png"}
+    for figure in drawings.values():
         assert drawn(figure).startswith(b"\x89PNG")
         assert any("a run" in text.get_text() for text in figure.findobj(match=lambda a: hasattr(a, "get_text")))
 
@@ -114,7 +46,7 @@ def test_every_figure_is_drawn_without_a_warning():
 def test_curves_are_the_raw_steps_over_all_targets():
     """Against a loop over thresholds."""
     given, scored = played(attacks=["lira"])
-    axes = report.figures(scored, given, {}, "lira", title="")["roc_linear.png"].axes[0]
+    axes = figures.figures(scored, given, {}, "lira", title="")["roc_linear.png"].axes[0]
     (line,) = [line for line in axes.lines if line.get_label() == "lira"]
     score = np.concatenate([one.score for one in scored])
     truth = np.concatenate([given.member[one.target] for one in scored])
@@ -126,7 +58,7 @@ def test_curves_are_the_raw_steps_over_all_targets():
 
 def test_histograms_hold_every_sample_once():
     given, scored = played(attacks=["lira", "loss"])
-    figure = report.figures(scored, given, {}, "lira", title="")["histogram.png"]
+    figure = figures.figures(scored, given, {}, "lira", title="")["histogram.png"]
     for axes in figure.axes[:2]:
         heights = sum(patch.get_height() for patch in axes.patches)
         assert heights == 2 * N
@@ -138,12 +70,12 @@ def test_histograms_hold_every_sample_once():
 def test_training_curves_are_drawn_from_the_logs_there_are(models):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert drawn(report.training_figure(logs(models), title="x"))
+        assert drawn(figures.training_figure(logs(models), title="x"))
 
 
 def test_without_logs_there_is_no_training_figure():
     given, scored = played(attacks=["loss"])
-    assert set(report.figures(scored, given, {}, "loss", title="x")) == {
+    assert set(figures.figures(scored, given, {}, "loss", title="x")) == {
         "roc_log.png",
         "roc_linear.png",
         "histogram.png",
@@ -155,21 +87,21 @@ def test_equal_scores_and_any_threshold_can_be_drawn(threshold):
     """Where no guess is better than none the threshold is inf, and without left-out scores there is none."""
     score = np.zeros(10) if threshold == 0 else np.arange(10.0)
     scored = [Scored("loss", 0, score, threshold, 0.5, 6)]
-    figures = report.figures(scored, truths([True, False] * 5), {}, "loss", title="x")
-    assert set(figures) == {"roc_log.png", "roc_linear.png", "histogram.png"}
-    for figure in figures.values():
+    drawings = figures.figures(scored, truths([True, False] * 5), {}, "loss", title="x")
+    assert set(drawings) == {"roc_log.png", "roc_linear.png", "histogram.png"}
+    for figure in drawings.values():
         assert drawn(figure)
 
 
 def test_samples_without_a_score_are_left_out_of_every_figure():
     given, (one,) = played(n_targets=1, attacks=["lira"], pictures=True)
     score = np.where(np.arange(N) % 4 == 0, np.nan, one.score)
-    figures = report.figures([Scored("lira", 0, score, one.threshold, 0.5, 6)], given, {}, "lira", title="x")
-    for figure in figures.values():
+    drawings = figures.figures([Scored("lira", 0, score, one.threshold, 0.5, 6)], given, {}, "lira", title="x")
+    for figure in drawings.values():
         assert drawn(figure)
     known = ~np.isnan(score)
-    assert sum(patch.get_height() for patch in figures["histogram.png"].axes[0].patches) == known.sum()
-    shown = [axes.get_title() for axes in figures["exposed.png"].axes if axes.images]
+    assert sum(patch.get_height() for patch in drawings["histogram.png"].axes[0].patches) == known.sum()
+    shown = [axes.get_title() for axes in drawings["exposed.png"].axes if axes.images]
     assert len(shown) == (given.member[0] & known).sum()
     assert not any("nan" in caption for caption in shown)
 
@@ -182,13 +114,13 @@ def test_an_attack_without_both_sides_has_no_curve_and_stops_nobody(truth, score
     hopeless = Scored("lira", 0, np.array(score), 3.0, 0.5, 6)
     good = Scored("loss", 1, np.arange(6.0), 3.0, 0.5, 6)
     given = truths(truth, [True, False] * 3)
-    figures = report.figures([hopeless, good], given, {}, "lira", title="x")
+    drawings = figures.figures([hopeless, good], given, {}, "lira", title="x")
     for name in ("roc_log.png", "roc_linear.png"):
-        labels = [line.get_label() for line in figures[name].axes[0].lines]
+        labels = [line.get_label() for line in drawings[name].axes[0].lines]
         assert labels == ["loss", "guessing"]
-    for figure in figures.values():
+    for figure in drawings.values():
         assert drawn(figure)
-    for figure in report.figures([hopeless], given, {}, "lira", title="x").values():
+    for figure in figures.figures([hopeless], given, {}, "lira", title="x").values():
         assert drawn(figure)
 
 
@@ -198,7 +130,7 @@ def test_an_attack_without_both_sides_has_no_curve_and_stops_nobody(truth, score
 def test_the_most_exposed_are_the_members_with_the_highest_scores():
     """Of the first target, by the strongest attack, highest first; each picture is its sample's."""
     given, scored = played(pictures=True, attacks=["lira", "loss"])
-    figure = report.figures(scored, given, {}, "loss", title="x")["exposed.png"]
+    figure = figures.figures(scored, given, {}, "loss", title="x")["exposed.png"]
     (loss,) = [one for one in scored if (one.attack, one.target) == ("loss", 0)]
     order = sorted(np.flatnonzero(given.member[0]), key=lambda sample: -loss.score[sample])
     shown = [axes for axes in figure.axes if axes.images]
@@ -215,7 +147,7 @@ def test_class_names_are_shown_as_they_are():
     given = given.__class__(
         **{**vars(given), "class_names": ("$x_{$", "a\\b"), "pictures": given.pictures.repeat(3, 1)}
     )
-    assert drawn(report.figures(scored, given, {}, "loss", title="x")["exposed.png"])
+    assert drawn(figures.figures(scored, given, {}, "loss", title="x")["exposed.png"])
 
 
 # --- the curve -----------------------------------------------------------------------------------------------------
@@ -225,7 +157,7 @@ def test_the_curve_shows_the_mean_over_targets():
     given = evidence(n_shadows=10)
     points = curve(given.phi, given.member, n_targets=2)
     table = tables.curve_table(points, given.member, given.names, convention="lira", queries=given.phi.shape[2])
-    figure = report.curve_figure(table, title="a run")
+    figure = figures.curve_figure(table, title="a run")
     assert drawn(figure)
     for axes, column in zip(figure.axes, ("auc", "tpr_at_fpr_0.01"), strict=True):
         lines = {line.get_label(): line for line in axes.lines}
