@@ -6,16 +6,15 @@ python attack_lira.py --scores scores-from-elsewhere.npz
 
 import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from common import prepare
 from lira import answers, attacks, figures, fleet, tables
+from lira.attacking import run_attacks
 from lira.errors import InputError, say
 from lira.evidence import Evidence, read_scores
 from lira.memory import keep_freed_memory
@@ -110,51 +109,21 @@ def _load(model: nn.Module, weights: dict, path: Path, network: str) -> None:
 def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: bool):
     """Write every table and figure. Returns the summary, a row an attack, the name of the strongest attack, and the
     audit, a row a target, or None."""
-    phi, member, title = evidence.phi, evidence.member, run.name
-    wanted = dict(n_targets=evidence.n_targets, attacks=config.attacks or None, convention=config.convention)
-    common = dict(convention=config.convention, queries=phi.shape[2])
-
-    with _bar("attacking", quiet) as progress:
-        scored = attacks.attack_targets(phi, member, **wanted, progress=progress)
-    if not scored:
-        raise InputError(f"--attacks {','.join(config.attacks)} needs more shadows than {evidence.n_shadows}")
-    for name in [name for name in config.attacks if name not in {one.attack for one in scored}]:
-        say(f"{name} is left out: it needs more shadows than {evidence.n_shadows}")
-    table = tables.attack_table(scored, member, evidence.names, **common)
-    run.save_table("attack.csv", table)
-    run.save_table("samples.csv", tables.samples_table(scored, evidence))
-    run.save_table("classes.csv", tables.classes_table(scored, evidence))
-    if (audit := tables.audit_table(scored, evidence)) is not None:
-        run.save_table("audit.csv", audit)
-    drawn = figures.figures(scored, evidence, run.load_logs(), strongest := attacks.strongest(scored), title=title)
-    if config.leave_one_out:
-        with _bar("leaving one out", quiet) as progress:
-            left_out = attacks.leave_one_out(phi, member, **wanted, progress=progress)
-        run.save_table("leave_one_out.csv", tables.attack_table(left_out, member, evidence.names, **common))
+    scored, made = run_attacks(
+        evidence, names=config.attacks or None, convention=config.convention, leave_one_out=config.leave_one_out,
+        curve=config.curve, quiet=quiet,
+    )  # fmt: skip
+    for name, table in made.items():
+        run.save_table(name, table)
+    drawn = figures.figures(scored, evidence, run.load_logs(), strongest := attacks.strongest(scored), title=run.name)
     if config.curve:
-        with _bar("curve", quiet) as progress:
-            points = attacks.curve(phi, member, **wanted, progress=progress)
-        curve = tables.curve_table(points, member, evidence.names, **common)
-        run.save_table("curve.csv", curve)
-        drawn["curve.png"] = figures.curve_figure(curve, title=title)
+        drawn["curve.png"] = figures.curve_figure(made["curve.csv"], title=run.name)
     for name, figure in drawn.items():
         run.save_figure(name, figure)
-    for name, made in (("leave_one_out.csv", config.leave_one_out), ("curve.csv", config.curve)):
-        if not made and (run.results / name).exists():
+    for name in ("leave_one_out.csv", "curve.csv"):
+        if name not in made and (run.results / name).exists():
             say(f"{run.results / name} is from an earlier run with --{name[:-4].replace('_', '-')}, not from this one")
-    return tables.summary_table(table), strongest, audit
-
-
-@contextmanager
-def _bar(name: str, quiet: bool):
-    """progress(done, total) as one bar."""
-    with tqdm(desc=name, disable=quiet, leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
+    return tables.summary_table(made["attack.csv"]), strongest, made.get("audit.csv")
 
 
 if __name__ == "__main__":
