@@ -7,7 +7,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from lira import attacks, tables
-from lira.attacks import Scored
 from lira.errors import InputError, say
 from lira.evidence import Evidence
 
@@ -20,8 +19,8 @@ def run_attacks(
     leave_one_out: bool,
     curve: bool,
     quiet: bool,
-) -> tuple[list[Scored], dict[str, pd.DataFrame]]:
-    """names: the attacks to run, None for all. Returns the scored targets, and file name -> table."""
+) -> dict[str, pd.DataFrame]:
+    """names: the attacks to run, None for all. Returns file name -> table."""
     phi, member = evidence.phi, evidence.member
     wanted = dict(n_targets=evidence.n_targets, attacks=names, convention=convention)
     common = dict(convention=convention, queries=phi.shape[2])
@@ -46,7 +45,7 @@ def run_attacks(
         with _bar("curve", quiet) as progress:
             points = attacks.curve(phi, member, **wanted, progress=progress)
         made["curve.csv"] = tables.curve_table(points, member, evidence.names, **common)
-    return scored, made
+    return made
 
 
 @contextmanager

@@ -1,16 +1,34 @@
-"""Figures that can be drawn from whatever there is."""
+"""Figures that can be drawn from whatever there is, for paper, for a light and for a dark page."""
 
-import io
+import re
 import warnings
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
-from played import N, evidence, played, truths
+from matplotlib.figure import Figure
 
-from lira import figures, tables
-from lira.attacks import ATTACKS, Scored, curve
+from lira import figures
+from lira.attacks import ATTACKS
+from lira.figures import Panel
+
+
+def axes_of(draw, *args, **settings):
+    """What one panel draws on, after drawing it in each of its three forms with warnings as errors."""
+    panel = Panel(lambda axes: draw(axes, *args, **settings), "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files = figures.paper([panel], title="a run")
+        light, dark = figures.svg(panel)
+    assert files[".png"].startswith(b"\x89PNG")
+    assert files[".pdf"].startswith(b"%PDF")
+    for text in (light, dark):
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+    axes = Figure().subplots()
+    panel.draw(axes)
+    return axes
 
 
 def logs(models=("target_00", "shadow_00", "shadow_01"), epochs=3):
@@ -25,147 +43,120 @@ def logs(models=("target_00", "shadow_00", "shadow_01"), epochs=3):
     }  # fmt: skip
 
 
-def drawn(figure):
-    """Draw with warnings as errors; returns the bytes."""
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure.savefig(file, format="png", dpi=40)
-    return file.getvalue()
+def curves(names):
+    return {name: (np.array([0, 0.1, 0.5]), np.array([0.1, 0.4, 0.9])) for name in names}
 
 
-def test_every_figure_is_drawn_without_a_warning():
-    given, scored = played(pictures=True)
-    drawings = figures.figures(scored, given, logs(), "lira", title="a run")
-    assert set(drawings) == {"roc_log.png", "roc_linear.png", "histogram.png", "training.png", "exposed.png"}
-    for figure in drawings.values():
-        assert drawn(figure).startswith(b"\x89PNG")
-        assert any("a run" in text.get_text() for text in figure.findobj(match=lambda a: hasattr(a, "get_text")))
+# --- colours -------------------------------------------------------------------------------------------------------
 
 
-def test_curves_are_the_raw_steps_over_all_targets():
-    """Against a loop over thresholds."""
-    given, scored = played(attacks=["lira"])
-    axes = figures.figures(scored, given, {}, "lira", title="")["roc_linear.png"].axes[0]
+def test_the_dark_figure_is_the_light_one_in_other_colours():
+    panel = Panel(lambda axes: figures.roc(axes, curves(ATTACKS), {}, marked=["lira", "loss"], floor=0.01), "")
+    light, dark = figures.svg(panel)
+    assert {colour.lower() for colour in re.findall("#[0-9a-fA-F]{6}", light)} <= set(figures.DARK)
+    assert {colour.lower() for colour in re.findall("#[0-9a-fA-F]{6}", dark)} <= set(figures.DARK.values())
+    assert len(set(figures.DARK.values())) == len(figures.DARK)
+
+
+def test_equal_figures_are_equal_bytes():
+    panel = Panel(lambda axes: figures.roc(axes, curves(["lira"]), {}, marked=["lira"]), "")
+    assert figures.paper([panel], title="x") == figures.paper([panel], title="x")
+    assert figures.svg(panel) == figures.svg(panel)
+
+
+def test_attacks_differ_without_colour_too():
+    axes = axes_of(figures.roc, curves(ATTACKS), {}, marked=["learned", "lira"], floor=0.01)
+    lines = [line for line in axes.lines if line.get_label() in ATTACKS]
+    assert len({(to_hex(line.get_color()), str(line._unscaled_dash_pattern)) for line in lines}) == len(ATTACKS)
+    assert [line.get_label() for line in lines][:2] == ["learned", "lira"]
+    runs = axes_of(figures.roc, curves("ABCDEFGH"), {}, marked=list("ABCDEFGH"), floor=0.01).lines[:8]
+    assert len({(to_hex(line.get_color()), str(line._unscaled_dash_pattern)) for line in runs}) == 8
+    assert {line.get_label() for line in lines if line.get_lw() > 2} == {"learned", "lira"}
+
+
+def test_text_on_either_page_can_be_read():
+    """Contrast by WCAG of ink on paper at least 7, of the second ink 4.5, of lines 2.9."""
+
+    def light(colour):
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    def contrast(one, other):
+        bright, dim = sorted((light(one), light(other)), reverse=True)
+        return (bright + 0.05) / (dim + 0.05)
+
+    for paper, ink in (("#fbfaf7", list(figures.DARK)), ("#141517", list(figures.DARK.values()))):
+        assert contrast(paper, ink[0]) > 7
+        assert contrast(paper, ink[1]) > 4.5
+        assert contrast(paper, ink[3]) > 4.5, "the accent is text too"
+        assert all(contrast(paper, colour) > 2 for colour in ink[3:])
+
+
+# --- what is drawn -------------------------------------------------------------------------------------------------
+
+
+def test_curves_are_drawn_as_steps_with_their_intervals():
+    bars = {"lira": [(0.1, 0.05, 0.2, 0.4, 0.3, 0.5)]}
+    axes = axes_of(figures.roc, curves(["lira", "loss"]), bars, marked=["lira"], floor=0.01)
     (line,) = [line for line in axes.lines if line.get_label() == "lira"]
-    score = np.concatenate([one.score for one in scored])
-    truth = np.concatenate([given.member[one.target] for one in scored])
-    cuts = [np.inf, *sorted(set(score), reverse=True)]
-    np.testing.assert_allclose(line.get_xdata(), [(score[~truth] >= cut).mean() for cut in cuts])
-    np.testing.assert_allclose(line.get_ydata(), [(score[truth] >= cut).mean() for cut in cuts])
     assert line.get_drawstyle() == "steps-post"
+    assert line.get_xdata().tolist() == [0, 0.1, 0.5, 1]
+    assert line.get_ydata().tolist() == [0.1, 0.4, 0.9, 1]
+    drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+    assert ([0.1, 0.1], [0.3, 0.5]) in drawn
+    assert ([0.05, 0.2], [0.4, 0.4]) in drawn
 
 
 def test_histograms_hold_every_sample_once():
-    given, scored = played(attacks=["lira", "loss"])
-    figure = figures.figures(scored, given, {}, "lira", title="")["histogram.png"]
-    for axes in figure.axes[:2]:
-        heights = sum(patch.get_height() for patch in axes.patches)
-        assert heights == 2 * N
+    rng = np.random.default_rng(0)
+    members, others = rng.normal(2, 1, 300), rng.normal(0, 9, 200)
+    axes = axes_of(figures.histogram, "lira", members, others, [0.5, 0.7])
+    heights = [patch.get_data().values.sum() for patch in axes.patches]
+    assert sorted(heights) == [200, 200, 300, 300], "filled and outlined"
+
+
+@pytest.mark.parametrize("threshold", [0.0, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("score", [np.zeros(10), np.arange(10.0), np.empty(0)])
+def test_equal_scores_and_any_threshold_can_be_drawn(score, threshold):
+    """Where no guess is better than none the threshold is inf, and without left-out scores there is none."""
+    axes_of(figures.histogram, "loss", score, score[: len(score) // 2], [threshold])
 
 
 @pytest.mark.parametrize(
     "models", [("target_00",), ("shadow_00",), ("target_03",), ("target_00", "target_01", "shadow_00")]
 )
 def test_training_curves_are_drawn_from_the_logs_there_are(models):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert drawn(figures.training_figure(logs(models), title="x"))
+    axes = axes_of(figures.training, logs(models), "accuracy")
+    assert len(axes.lines) == 2 * sum(name.startswith("target") for name in models)
+    assert len(axes.collections) == 2 * ("shadow_00" in models)
 
 
-def test_without_logs_there_is_no_training_figure():
-    given, scored = played(attacks=["loss"])
-    assert set(figures.figures(scored, given, {}, "loss", title="x")) == {
-        "roc_log.png",
-        "roc_linear.png",
-        "histogram.png",
-    }
+def test_the_band_reaches_from_the_lowest_to_the_highest_shadow():
+    told = logs(("shadow_00", "shadow_01", "shadow_02"))
+    for number, log in enumerate(told.values()):
+        log["train_accuracy"] = 0.3 + 0.1 * number
+    band = axes_of(figures.training, told, "accuracy").collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(0.3)
+    assert band[:, 1].max() == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("threshold", [0.0, np.inf, -np.inf, np.nan])
-def test_equal_scores_and_any_threshold_can_be_drawn(threshold):
-    """Where no guess is better than none the threshold is inf, and without left-out scores there is none."""
-    score = np.zeros(10) if threshold == 0 else np.arange(10.0)
-    scored = [Scored("loss", 0, score, threshold, 0.5, 6)]
-    drawings = figures.figures(scored, truths([True, False] * 5), {}, "loss", title="x")
-    assert set(drawings) == {"roc_log.png", "roc_linear.png", "histogram.png"}
-    for figure in drawings.values():
-        assert drawn(figure)
-
-
-def test_samples_without_a_score_are_left_out_of_every_figure():
-    given, (one,) = played(n_targets=1, attacks=["lira"], pictures=True)
-    score = np.where(np.arange(N) % 4 == 0, np.nan, one.score)
-    drawings = figures.figures([Scored("lira", 0, score, one.threshold, 0.5, 6)], given, {}, "lira", title="x")
-    for figure in drawings.values():
-        assert drawn(figure)
-    known = ~np.isnan(score)
-    assert sum(patch.get_height() for patch in drawings["histogram.png"].axes[0].patches) == known.sum()
-    shown = [axes.get_title() for axes in drawings["exposed.png"].axes if axes.images]
-    assert len(shown) == (given.member[0] & known).sum()
-    assert not any("nan" in caption for caption in shown)
-
-
-@pytest.mark.parametrize(
-    ("truth", "score"), [([True] * 6, np.arange(6.0)), ([False] * 6, np.arange(6.0)), ([True, False] * 3, [np.nan] * 6)]
-)
-def test_an_attack_without_both_sides_has_no_curve_and_stops_nobody(truth, score):
-    """Beside an attack that has both, and alone."""
-    hopeless = Scored("lira", 0, np.array(score), 3.0, 0.5, 6)
-    good = Scored("loss", 1, np.arange(6.0), 3.0, 0.5, 6)
-    given = truths(truth, [True, False] * 3)
-    drawings = figures.figures([hopeless, good], given, {}, "lira", title="x")
-    for name in ("roc_log.png", "roc_linear.png"):
-        labels = [line.get_label() for line in drawings[name].axes[0].lines]
-        assert labels == ["loss", "guessing"]
-    for figure in drawings.values():
-        assert drawn(figure)
-    for figure in figures.figures([hopeless], given, {}, "lira", title="x").values():
-        assert drawn(figure)
-
-
-# --- the most exposed ----------------------------------------------------------------------------------------------
-
-
-def test_the_most_exposed_are_the_members_with_the_highest_scores():
-    """Of the first target, by the strongest attack, highest first; each picture is its sample's."""
-    given, scored = played(pictures=True, attacks=["lira", "loss"])
-    figure = figures.figures(scored, given, {}, "loss", title="x")["exposed.png"]
-    (loss,) = [one for one in scored if (one.attack, one.target) == ("loss", 0)]
-    order = sorted(np.flatnonzero(given.member[0]), key=lambda sample: -loss.score[sample])
-    shown = [axes for axes in figure.axes if axes.images]
-    assert len(shown) == N // 2
-    for axes, sample in zip(shown, order, strict=True):
-        assert axes.get_title() == f"{'abcd'[given.label[sample]]}\n#{sample}: {loss.score[sample]:.3g}"
-        np.testing.assert_array_equal(axes.images[0].get_array(), given.pictures[sample, 0])
-    assert "target_00" in figure.get_suptitle()
-    assert "loss" in figure.get_suptitle()
+def test_the_curve_has_a_point_for_every_number_of_shadows():
+    table = pd.DataFrame({"shadows": [4, 8, 10], "auc": [0.5, 0.6, 0.7], "auc_low": 0.4, "auc_high": 0.8})
+    axes = axes_of(figures.curve, {"loss": table.iloc[1:], "lira": table}, "auc", "AUC", marked=["lira"])
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines) == ["lira", "loss"]
+    assert lines["loss"].get_xdata().tolist() == [8, 10]
+    assert lines["lira"].get_ydata().tolist() == [0.5, 0.6, 0.7]
+    assert len(axes.collections[0].get_segments()) == 3
 
 
 def test_class_names_are_shown_as_they_are():
-    given, scored = played(pictures=True, n_targets=1, classes=2, attacks=["loss"])
-    given = given.__class__(
-        **{**vars(given), "class_names": ("$x_{$", "a\\b"), "pictures": given.pictures.repeat(3, 1)}
-    )
-    assert drawn(figures.figures(scored, given, {}, "loss", title="x")["exposed.png"])
-
-
-# --- the curve -----------------------------------------------------------------------------------------------------
-
-
-def test_the_curve_shows_the_mean_over_targets():
-    given = evidence(n_shadows=10)
-    points = curve(given.phi, given.member, n_targets=2)
-    table = tables.curve_table(points, given.member, given.names, convention="lira", queries=given.phi.shape[2])
-    figure = figures.curve_figure(table, title="a run")
-    assert drawn(figure)
-    for axes, column in zip(figure.axes, ("auc", "tpr_at_fpr_0.01"), strict=True):
-        lines = {line.get_label(): line for line in axes.lines}
-        assert list(lines) == list(ATTACKS)
-        assert len({(to_hex(line.get_color()), line.get_linestyle()) for line in axes.lines}) == len(ATTACKS)
-        for name, line in lines.items():
-            sizes = [8, 10] if name == "learned" else [4, 8, 10]
-            rows = table[table.attack == name]
-            assert line.get_xdata().tolist() == sizes
-            means = [rows[rows.shadows == size][column].mean() for size in sizes]
-            np.testing.assert_allclose(line.get_ydata(), means)
+    names = ["$x_{$", "a\\b", "<&>", "猫", "long " * 20]
+    table = pd.DataFrame({"class": names, "accuracy": 0.6, "accuracy_low": 0.5, "accuracy_high": 0.7})
+    axes = axes_of(figures.classes, table, 0.5)
+    assert [label.get_text() for label in axes.get_yticklabels()][:4] == names[:4]
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 8), dtype=np.uint8)
+    axes = axes_of(figures.exposed, [list(zip(pictures, names, strict=True)), []], ["most", "least"])
+    for image, picture in zip(axes.images, pictures, strict=True):
+        np.testing.assert_array_equal(image.get_array(), picture.transpose(1, 2, 0))

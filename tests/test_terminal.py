@@ -1,5 +1,8 @@
 """The table on the screen."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from played import N, played, truths
@@ -7,7 +10,7 @@ from played import N, played, truths
 from lira import tables
 from lira.attacks import ATTACKS, Scored
 from lira.metrics import clopper_pearson
-from lira.terminal import terminal_table
+from lira.terminal import has_colours, terminal_table
 
 
 def summary_of(given, scored):
@@ -69,3 +72,23 @@ def test_figures_that_are_not_known_are_dashes():
     summary = summary_of(given, [Scored("loss", 0, np.arange(10.0), np.nan, np.nan, 6)])
     line = terminal_table(summary, "loss").splitlines()[2]
     assert line.split() == ["loss", "*", "-", "-", "-", "-"]
+
+
+def test_colours_are_for_terminals_that_want_them(monkeypatch):
+    given, scored = played(n_targets=1, attacks=["lira", "loss"])
+    summary = summary_of(given, scored)
+    plain, coloured = (terminal_table(summary, "loss", colour=wanted) for wanted in (False, True))
+    assert "\033" not in plain
+    (bold,) = [line for line in coloured.splitlines() if "\033" in line]
+    assert bold.startswith("\033[1mloss *")
+    assert bold.endswith("\033[0m")
+    for terminal, no_colour, term, expected in (
+        (True, None, "xterm", True), (False, None, "xterm", False), (True, "1", "xterm", False),
+        (True, "", "xterm", True), (True, None, "dumb", False),
+    ):  # fmt: skip
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda terminal=terminal: terminal))
+        monkeypatch.setenv("TERM", term)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        if no_colour is not None:
+            monkeypatch.setenv("NO_COLOR", no_colour)
+        assert has_colours() == expected
