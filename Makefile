@@ -1,7 +1,8 @@
 PYTHON ?= python3
 RUN = .venv/bin/python
+CHROMIUM = chromium chromium-browser google-chrome google-chrome-stable
 
-.PHONY: demo test test-long bench lint clean
+.PHONY: demo test test-long bench browser-test lint clean
 
 demo: .venv/ready ## train and attack on digits: one target after another, no download
 	$(RUN) train_model.py $(DEMO)
@@ -19,6 +20,11 @@ test-long: .venv/ready-dev ## what takes minutes: kills at random times, a full 
 bench: .venv/ready ## the quick tables: speed against a plain loop and the hardware's limit, bf16 against fp32
 	$(RUN) benchmarks/train_throughput.py --rounds 2
 	$(RUN) benchmarks/precision.py
+
+browser-test: .venv/ready-browser ## the pages in headless Chromium, narrow and wide, light and dark; screenshots in result/browser-test/
+	@which $(CHROMIUM) 2>/dev/null | grep -q . || { test -x "$$(command -v apt-get)" && apt-get install -y chromium; } \
+		|| $(RUN) -m playwright install chromium
+	$(RUN) tests/browser.py
 
 lint: .venv/ready-dev
 	$(RUN) -m ruff check .
@@ -41,4 +47,8 @@ DEMO = --dataset digits --network ConvNet --disable-dp --epochs 30 --lr 0.02 --t
 
 .venv/ready-dev: .venv/ready requirements-dev.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	@touch $@
+
+.venv/ready-browser: .venv/ready requirements-browser.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-browser.txt
 	@touch $@

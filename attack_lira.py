@@ -4,26 +4,28 @@ python attack_lira.py --dataset cifar100 --network ResNet18 --disable-dp
 python attack_lira.py --scores scores-from-elsewhere.npz
 """
 
+import shlex
 import sys
+import time
 from collections.abc import Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
-from common import prepare
-from lira import answers, attacks, fleet, report, tables
+from common import prepare, unread_identities, versions
+from lira import answers, fleet, report, terminal
+from lira.attacking import run_attacks
 from lira.errors import InputError, say
 from lira.evidence import Evidence, read_scores
 from lira.memory import keep_freed_memory
 from lira.query import Query, declared_queries, query_model
-from lira.runs import Run, open_run, results_only
+from lira.results import exposed_pictures
+from lira.runs import Run, find_results, open_run, results_only
 from lira.verdict import verdict
 from lira.workers import Workers
-from util import AttackConfig, Config, run_script
+from util import Config, run_script
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,23 +35,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def attack(config: Config, argv: Sequence[str]) -> None:
     """Ask the models that were not asked yet, run the attacks, write everything under result/<run>/."""
+    if config.attack.compare:
+        print(report.compare(config.run.result_dir, config.attack.compare))
+        return
+    if config.attack.report_only:
+        _report(_results_of(config))
+        return
+    started, stamp = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
     keep_freed_memory()
     Workers().share_threads(config.run.threads)
     if config.attack.scores:
         path = Path(config.attack.scores)
         run, evidence = results_only(config.run.result_dir, path), _scores(config, path)
-        headline = f"{path}: {evidence.describe()}"
+        data = f"{path}: {evidence.describe()}"
     else:
-        run, evidence, headline = _ask_models(config, argv)
-    summary, strongest, audit = _run_attacks(config.attack, evidence, run, quiet=config.run.quiet)
-    print(f"{run.results}/: tables, scores, ROC and histograms\n\n{headline}")
-    print(report.terminal_table(summary, strongest))
-    if audit is not None:
-        print(f"\n{verdict(audit)}")
+        run, evidence, data = _ask_models(config, argv)
+    wanted = config.attack
+    made = run_attacks(
+        evidence, names=wanted.attacks or None, convention=wanted.convention, leave_one_out=wanted.leave_one_out,
+        curve=wanted.curve, quiet=config.run.quiet,
+    )  # fmt: skip
+    for name, table in made.items():
+        run.save_table(name, table)
+    others = [name for name in ("leave_one_out.csv", "curve.csv") if name not in made]
+    earlier = [name for name in others if (run.results / name).exists()]
+    for name in earlier:
+        say(f"{run.results / name} is from an earlier run with --{name[:-4].replace('_', '-')}, not from this one")
+    run.save_json("attack.json", {
+        "command": shlex.join(["python", "attack_lira.py", *argv]), "started": stamp, "data": data,
+        "seconds": time.monotonic() - started, "versions": versions(), "earlier": earlier,
+    })  # fmt: skip
+    if evidence.pictures is not None:
+        run.save_arrays("pictures.npz", exposed_pictures(made, evidence.pictures))
+    _report(run)
 
 
 def _scores(config: Config, path: Path) -> Evidence:
     return read_scores(path, n_targets=config.model.n_runs, inclusion=config.data.target_inclusion)
+
+
+def _report(run: Run) -> None:
+    found, page = report.write(run)
+    print(f"{page}: the report; tables, scores and figures lie beside it\n")
+    print(terminal.headline(found))
+    print(terminal.terminal_table(found.summary, found.strongest, colour=terminal.has_colours()))
+    if "audit.csv" in found.tables:
+        print(f"\n{verdict(found.tables['audit.csv'])}")
+
+
+def _results_of(config: Config) -> Run:
+    """The results of the run that the flags describe, found without its data and models."""
+    if config.attack.scores:
+        return results_only(config.run.result_dir, Path(config.attack.scores))
+    return find_results(config.run.result_dir, unread_identities(config))
 
 
 # --- the models' answers -------------------------------------------------------------------------------------------
@@ -82,10 +120,9 @@ def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence, str
         inclusion=config.data.target_inclusion,
         promised=_promises(run, jobs) if config.dp else None,
     )
-    models = run.save_models_table()
-    targets = models[models.role == "target"].test_accuracy.iloc[: config.model.n_runs]
+    run.save_models_table()
     print(setup.describe())
-    return run, evidence, f"test accuracy {targets.mean():.1%}" + f" over {len(targets)} targets" * (len(targets) > 1)
+    return run, evidence, setup.describe()
 
 
 def _promises(run: Run, jobs: Sequence[fleet.Job]) -> np.ndarray:
@@ -101,59 +138,6 @@ def _load(model: nn.Module, weights: dict, path: Path, network: str) -> None:
             f"{path} holds the weights of another network than {network} makes now: restore the factory, "
             "or give the changed one a name or an --exp-idx of its own"
         ) from error
-
-
-# --- the attacks ---------------------------------------------------------------------------------------------------
-
-
-def _run_attacks(config: AttackConfig, evidence: Evidence, run: Run, *, quiet: bool):
-    """Write every table and figure. Returns the summary, a row an attack, the name of the strongest attack, and the
-    audit, a row a target, or None."""
-    phi, member, title = evidence.phi, evidence.member, run.name
-    wanted = dict(n_targets=evidence.n_targets, attacks=config.attacks or None, convention=config.convention)
-    common = dict(convention=config.convention, queries=phi.shape[2])
-
-    with _bar("attacking", quiet) as progress:
-        scored = attacks.attack_targets(phi, member, **wanted, progress=progress)
-    if not scored:
-        raise InputError(f"--attacks {','.join(config.attacks)} needs more shadows than {evidence.n_shadows}")
-    for name in [name for name in config.attacks if name not in {one.attack for one in scored}]:
-        say(f"{name} is left out: it needs more shadows than {evidence.n_shadows}")
-    table = tables.attack_table(scored, member, evidence.names, **common)
-    run.save_table("attack.csv", table)
-    run.save_table("samples.csv", tables.samples_table(scored, evidence))
-    run.save_table("classes.csv", tables.classes_table(scored, evidence))
-    if (audit := tables.audit_table(scored, evidence)) is not None:
-        run.save_table("audit.csv", audit)
-    figures = report.figures(scored, evidence, run.load_logs(), strongest := attacks.strongest(scored), title=title)
-    if config.leave_one_out:
-        with _bar("leaving one out", quiet) as progress:
-            left_out = attacks.leave_one_out(phi, member, **wanted, progress=progress)
-        run.save_table("leave_one_out.csv", tables.attack_table(left_out, member, evidence.names, **common))
-    if config.curve:
-        with _bar("curve", quiet) as progress:
-            points = attacks.curve(phi, member, **wanted, progress=progress)
-        curve = tables.curve_table(points, member, evidence.names, **common)
-        run.save_table("curve.csv", curve)
-        figures["curve.png"] = report.curve_figure(curve, title=title)
-    for name, figure in figures.items():
-        run.save_figure(name, figure)
-    for name, made in (("leave_one_out.csv", config.leave_one_out), ("curve.csv", config.curve)):
-        if not made and (run.results / name).exists():
-            say(f"{run.results / name} is from an earlier run with --{name[:-4].replace('_', '-')}, not from this one")
-    return tables.summary_table(table), strongest, audit
-
-
-@contextmanager
-def _bar(name: str, quiet: bool):
-    """progress(done, total) as one bar."""
-    with tqdm(desc=name, disable=quiet, leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
 
 
 if __name__ == "__main__":

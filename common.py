@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,6 +170,25 @@ class Setup:
                 f"test {'pictures' if len(samples) > 1 else 'picture'} = training: {named}{', …' * (len(samples) > 5)}"
             )
         return "\n".join(lines)
+
+
+def unread_identities(config: Config) -> list[dict]:
+    """What the run of these flags may be called, before its data is read: what only the data can tell is None.
+
+    The hardware that trained may be another than this, so with --precision auto any precision will do."""
+    auto = config.train.precision == "auto"
+    here = resolve_precision(config.train.precision, resolve_device(config.run.device)) if auto else None
+    return [
+        config.identity(precision=precision, n_train=config.data.n_train, n_train_is_default=usual, fingerprint=None)
+        for precision in (dict.fromkeys([here, "bf16", "fp32"]) if auto else [config.train.precision])
+        for usual in ([True] if config.data.n_train is None else [False, True])
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that the figures of an attack may depend on."""
+    names = ("torch", "numpy", "scipy", "scikit-learn")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
 
 
 def prepare(config: Config, *, local_rank: int = 0) -> Setup:

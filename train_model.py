@@ -16,7 +16,7 @@ from lira.memory import keep_freed_memory
 from lira.runs import Run, open_run
 from lira.training import train_model
 from lira.workers import Workers, join
-from util import Config, run_script
+from util import Config, attack_command, run_script
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,7 +48,8 @@ def train_fleet(config: Config, argv: Sequence[str]) -> int:
             raise KeyboardInterrupt(fleet.so_far(jobs, run)) from None
         return 130
     if workers.leader:
-        fleet.summary(jobs, fleet.plan(config.model.n_runs, config.model.n_shadows), run, argv)
+        everything = fleet.plan(config.model.n_runs, config.model.n_shadows)
+        fleet.summary(jobs, everything, run, attack_command(config, beside=sys.argv[0]))
     return 0 if run.count(jobs) == len(jobs) else 1  # the same for all workers: torchrun takes a lone failure amiss
 
 

@@ -3,13 +3,14 @@
 No torch here: what a run is called and how it is set needs no network and no data."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, field, fields, replace
-from math import isfinite
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from lira.errors import InputError
+from lira.flags import add_argument, check_range, flag, flag_name, names, shard, spelled, value
 
 # Starting learning rates for batches of 256 with the x0.1 step, without DP. Chosen with
 # `python benchmarks/learning_rates.py` on CIFAR-10 pictures for both networks (benchmarks/RESULTS.md): the most
@@ -17,29 +18,6 @@ from lira.errors import InputError
 LEARNING_RATES = {"SGD": 0.1, "MSGD": 0.05, "adam": 1e-3, "RMSprop": 3e-4}
 LEARNING_RATES_DP = {"SGD": 8.0, "MSGD": 1.0, "adam": 1e-3, "RMSprop": 3e-4}
 LR_STEP, SIGMA = 80, 1.0  # where the flags leave them open and they have a meaning
-
-
-def flag(default, *names, help, choices=None, type=None, low=None, high=None, metavar=None):
-    """A dataclass field that is also a command-line flag. `names` replace the default `--field-name`."""
-    kind = type or default.__class__
-    return field(
-        default=default,
-        metadata=dict(names=names, help=help, choices=choices, type=kind, low=low, high=high, metavar=metavar),
-    )
-
-
-def _shard(text: str) -> tuple[int, int]:
-    part, slash, parts = text.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, like 1/4: got {text!r}")
-    return int(part), int(parts)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(filter(None, text.replace(" ", "").split(","))))
-    if not names:
-        raise argparse.ArgumentTypeError(f"must be names with commas between them, like lira,rmia: got {text!r}")
-    return names
 
 
 @dataclass(frozen=True)
@@ -69,7 +47,7 @@ class ModelConfig:
     network: str = flag("ResNet18", help="ResNet18, ResNet34, ResNet50, ConvNet, or module:factory for your own")
     n_runs: int = flag(1, "-r", "--n-runs", low=1, high=100, help="target models, each its own run")
     n_shadows: int = flag(20, low=4, high=9998, help="shadow models, an even number")
-    exp_idx: int = flag(0, low=0, high=2**31 - 1, help="the root of every random draw")
+    exp_idx: int = flag(0, low=0, high=2**31 - 1, help="number of the experiment, the root of every random draw")
 
 
 @dataclass(frozen=True)
@@ -83,11 +61,11 @@ class TrainConfig:
         + ", ".join(f"{name} {lr:g}" for name, lr in LEARNING_RATES_DP.items()) + ")"
     )  # fmt: skip
     optimizer: str = flag("MSGD", choices=tuple(LEARNING_RATES), help="MSGD is SGD with momentum 0.9")
+    train_batch_size: int = flag(256, low=1, help="pictures a step")
     lr_step: int | None = flag(
         None, type=int, low=1, help=f"epochs after which the learning rate falls to a tenth (default: {LR_STEP};"
         " without DP only)"
     )  # fmt: skip
-    train_batch_size: int = flag(256, low=1, help="pictures a step")
     precision: str = flag(
         "auto", choices=("auto", "fp32", "bf16"), help="bf16 autocast where the hardware has it, or fp32"
     )
@@ -102,11 +80,14 @@ class TrainConfig:
 class DPConfig:
     """privacy"""
 
-    sigma: float | None = flag(None, type=float, low=0.0, help=f"noise multiplier (default: {SIGMA:g})")
-    max_grad_norm: float = flag(
-        0.1, "-c", "--max-per-sample-grad_norm", "--max-per-sample-grad-norm", low=0.0, help="clipping norm"
+    sigma: float | None = flag(
+        None, type=float, low=0.0, help=f"noise multiplier: standard deviation in clipping norms (default: {SIGMA:g})"
     )
-    delta: float = flag(1e-5, low=0.0, high=1.0, help="the delta of (epsilon, delta)")
+    max_grad_norm: float = flag(
+        0.1, "-c", "--max-per-sample-grad_norm", "--max-per-sample-grad-norm", low=0.0,
+        help="clipping norm of a picture's gradient"
+    )  # fmt: skip
+    delta: float = flag(1e-5, low=0.0, high=1.0, help="the delta of (epsilon, delta), a probability")
     target_epsilon: float | None = flag(
         None, type=float, low=0.0, help="instead of --sigma: the least noise that ends at or just below this epsilon"
     )
@@ -120,7 +101,7 @@ class AttackConfig:
     """attack"""
 
     attacks: tuple[str, ...] = flag(
-        (), type=_names, metavar="NAME,…", help="the attacks to run, comma-separated (default: all)"
+        (), type=names, metavar="NAME,…", help="the attacks to run, comma-separated (default: all)"
     )
     n_queries: int = flag(1, low=1, help="fixed augmentations that every sample is asked under, the plain one first")
     leave_one_out: bool = flag(False, help="every shadow in turn plays the target as well")
@@ -133,6 +114,11 @@ class AttackConfig:
     scores: str | None = flag(
         None, type=str, metavar="FILE.npz", help="attack phi and member from elsewhere; no model is needed"
     )
+    report_only: bool = flag(False, help="write report.html and the figures anew from what lies in the result folder")
+    compare: tuple[str, ...] = flag(
+        (), many=True, metavar="RUN", help="a page that shows these attacked runs side by side; a RUN is the name of a"
+        " folder of the result folder, or its path"
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -144,7 +130,7 @@ class RunConfig:
     model_dir: str = flag("model", help="where weights are kept", metavar="DIR")
     result_dir: str = flag("result", help="where logs, scores and pictures go", metavar="DIR")
     shard: tuple[int, int] | None = flag(
-        None, type=_shard, metavar="I/N", help="train part I of N only, I from 1 to N: a part for each job of an array"
+        None, type=shard, metavar="I/N", help="train part I of N only, I from 1 to N: a part for each job of an array"
     )  # fmt: skip
     threads: int | None = flag(
         None, type=int, low=1, help="CPU threads of a worker (default: all cores, divided among a machine's workers)"
@@ -198,7 +184,6 @@ GROUPS = {
     "data": DataConfig, "model": ModelConfig, "train": TrainConfig,
     "dp": DPConfig, "attack": AttackConfig, "run": RunConfig,
 }  # fmt: skip
-METAVARS = {int: "N", float: "X", str: "NAME"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -212,21 +197,11 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     for group_name, group in GROUPS.items():
         section = parser.add_argument_group(group.__doc__)
         if group is DPConfig:
-            section.add_argument("--disable-dp", action="store_true", help="train without differential privacy")
-        for item in fields(group):
-            spec = item.metadata
-            names = spec["names"] or (f"--{item.name.replace('_', '-')}",)
-            common = dict(dest=f"{group_name}.{item.name}", default=item.default)
-            if spec["type"] is bool:
-                action = "store_false" if item.default else "store_true"
-                section.add_argument(*names, action=action, help=spec["help"], **common)
-                continue
-            shown = "" if item.default in (None, ()) else " (default: %(default)s)"
-            metavar = spec["metavar"] or (None if spec["choices"] else METAVARS[spec["type"]])
             section.add_argument(
-                *names, type=spec["type"], choices=spec["choices"], metavar=metavar,
-                help=spec["help"] + shown, **common,
-            )  # fmt: skip
+                "--disable-dp", action="store_true", help="train without differential privacy (default: off)"
+            )
+        for item in fields(group):
+            add_argument(section, item, dest=f"{group_name}.{item.name}")
     return parser
 
 
@@ -235,7 +210,7 @@ def parse_args(argv: Sequence[str] | None, *, description: str) -> Config:
     values = vars(build_parser(description).parse_args(argv))
     disable_dp = values.pop("disable_dp")
     groups = {
-        name: group(**{item.name: values[f"{name}.{item.name}"] for item in fields(group)})
+        name: group(**{item.name: value(item, values[f"{name}.{item.name}"]) for item in fields(group)})
         for name, group in GROUPS.items()
     }
     _check(Config(**groups))
@@ -248,8 +223,8 @@ def _refuse_what_nothing_reads(groups: dict, *, disable_dp: bool) -> None:
     dp, lr_step = groups["dp"], groups["train"].lr_step
     if disable_dp:
         for item in fields(dp):
-            if (value := getattr(dp, item.name)) != item.default:
-                raise InputError(f"{_name(item)} {value:g} has no meaning with --disable-dp: leave one of them out")
+            if (given := getattr(dp, item.name)) != item.default:
+                raise InputError(f"{flag_name(item)} {given:g} has no meaning with --disable-dp: leave one of them out")
     elif lr_step is not None:
         raise InputError(f"--lr-step {lr_step} has no meaning with DP: leave it out, or add --disable-dp")
     elif groups["run"].compile:
@@ -273,18 +248,32 @@ def _resolved(config: Config) -> Config:
     return replace(config, train=train, dp=dp)
 
 
-def _name(item: Field) -> str:
-    """What a flag is called in a message."""
-    return (item.metadata["names"] or (f"--{item.name.replace('_', '-')}",))[-1]
+def attack_command(config: Config, *, beside: str) -> str:
+    """The shell command that attacks the run of this config: only the flags that differ from their defaults.
+
+    beside: the path under which train_model.py was called."""
+    folder = Path(beside).parent if Path(beside).name == "train_model.py" else Path()
+    return shlex.join(["python", str(folder / "attack_lira.py"), *_flags(config)])
+
+
+def _flags(config: Config) -> list[str]:
+    """The fewest flags that parse_args() makes this config of, less those that only say how to train.
+
+    What has no default of its own comes last: as --lr, it may follow from the others."""
+    words = [] if config.dp else ["--disable-dp"]
+    named = [(name, item) for name, group in GROUPS.items() if getattr(config, name) for item in fields(group)]
+    for name, item in sorted(named, key=lambda pair: pair[1].default is None):
+        wanted = getattr(getattr(config, name), item.name)
+        follows = getattr(getattr(parse_args(words, description=""), name), item.name)
+        if wanted != follows and item.name not in ("shard", "plan"):
+            words += spelled(item, wanted)
+    return words
 
 
 def _check(config: Config) -> None:
     for group in filter(None, (getattr(config, name) for name in GROUPS)):
         for item in fields(group):
-            value, spec = getattr(group, item.name), item.metadata
-            if value is None or not isinstance(value, int | float) or isinstance(value, bool):
-                continue
-            _check_range(_name(item), value, spec["low"], spec["high"])
+            check_range(item, getattr(group, item.name))
     if config.model.n_shadows % 2:
         raise InputError(
             f"--n-shadows must be even, because shadows come in complementary pairs: got "
@@ -296,18 +285,6 @@ def _check(config: Config) -> None:
         for name in config.attack.attacks:
             if name not in ATTACKS:
                 raise InputError(f"--attacks: no attack is called {name!r}, choose from {', '.join(ATTACKS)}")
-
-
-def _check_range(name: str, value: float, low: float | None, high: float | None) -> None:
-    """Whole numbers may equal their bounds; a real number must lie strictly between them."""
-    strict = isinstance(value, float)
-    number = "{:g}".format if strict else str  # {:g} would round a large whole number
-    if low is not None and (value <= low if strict else value < low):
-        raise InputError(f"{name} must be {'above' if strict else 'at least'} {number(low)}, got {number(value)}")
-    if high is not None and (value >= high if strict else value > high):
-        raise InputError(f"{name} must be {'below' if strict else 'at most'} {number(high)}, got {number(value)}")
-    if not isfinite(value):
-        raise InputError(f"{name} must be a finite number, got {value}")
 
 
 def run_script(body: Callable[[Config], int | None], argv: Sequence[str] | None, *, description: str) -> int:

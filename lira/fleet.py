@@ -3,12 +3,13 @@
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from lira.errors import InputError, ModelError
+from lira.errors import InputError, ModelError, say
 from lira.runs import Run
 from lira.split import ROLES, model_name
 from lira.workers import Workers
@@ -127,10 +128,13 @@ class Bars:
 
 @contextmanager
 def bars(**settings):
-    shown = Bars(**settings)
+    """Warnings of libraries are written above the bars, not through them."""
+    shown, usual = Bars(**settings), warnings.showwarning
+    warnings.showwarning = lambda message, category, *where, **how: say(f"{category.__name__}: {message}")
     try:
         yield shown
     finally:
+        warnings.showwarning = usual
         shown.close()
 
 
@@ -170,10 +174,10 @@ def so_far(jobs: Sequence[Job], run: Run) -> str:
     return f"{run.count(jobs)} of {len(jobs)} models are complete{kept}"
 
 
-def summary(jobs: Sequence[Job], everything: Sequence[Job], run: Run, argv: Sequence[str]) -> None:
+def summary(jobs: Sequence[Job], everything: Sequence[Job], run: Run, command: str) -> None:
     """Print the last lines, from what lies on disk, whoever made it.
 
-    jobs: the models of this fleet; everything: those of the run, of which jobs are a part."""
+    jobs: the models of this fleet; everything: those of the run, of which jobs are a part; command: attacks the run."""
     for role, rows in run.save_models_table().groupby("role", sort=False):
         print(f"{role}: {len(rows)} models, test accuracy {rows.test_accuracy.mean():.1%} on average")
     failed = [job for job in jobs if not run.has_weights(*job)]
@@ -184,7 +188,7 @@ def summary(jobs: Sequence[Job], everything: Sequence[Job], run: Run, argv: Sequ
     elif (done := run.count(everything)) < len(everything):
         print(f"this part is complete; of the whole run {done} of {len(everything)} models are")
     else:
-        print(f"now: python attack_lira.py {shlex.join(argv)}")
+        print(f"now: {command}")
 
 
 def require_models(jobs: Sequence[Job], run: Run, argv: Sequence[str]) -> None:

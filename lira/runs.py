@@ -7,7 +7,7 @@ Every file is written to a temporary name, forced to disk and renamed: a file un
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,11 +136,11 @@ class Run(ModelFiles):
         self.save_table("models.csv", table)
         return table
 
-    def save_figure(self, name: str, figure) -> None:
-        """figure: a matplotlib figure; without a date, so that the same figure is the same bytes."""
-        write_atomically(
-            self.results / name, lambda file: figure.savefig(file, format="png", metadata={"Software": None})
-        )
+    def save_json(self, name: str, content: Mapping) -> None:
+        write_atomically(self.results / name, lambda file: file.write(_json(content)))
+
+    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        write_atomically(self.results / name, lambda file: np.savez(file, **arrays))
 
     def save_scores(self, **arrays: np.ndarray) -> None:
         arrays["sha256"] = np.array(digest(arrays))
@@ -169,6 +169,26 @@ def results_only(result_dir: str, source: Path) -> Run:
     return Run(Path(title), Path(result_dir) / (folder if folder.strip(".") else title))
 
 
+def find_results(result_dir: str, identities: Sequence[Mapping]) -> Run:
+    """The results of the first of these runs that lie on disk, to be read without its models.
+
+    identities: as for open_run(), but what only the data could tell may be None: it is not compared. Raises
+    InputError where there is none, or where config.json belongs to other settings."""
+    for identity in identities:
+        folder = Path(result_dir) / run_name(identity)
+        if folder.is_dir():
+            if (folder / "config.json").exists():
+                known = {field: value for field, value in identity.items() if value is not None}
+                _check_identity(folder / "config.json", known, fields=known)
+            return Run(folder, folder)
+    folder = Path(result_dir) / run_name(identities[0])
+    near = ", ".join(Run(folder, folder).neighbours())
+    raise InputError(
+        f"{folder} does not exist: there is nothing to report on; give the flags of the run that was attacked"
+        + (f" (there are the runs {near})" if near else "")
+    )
+
+
 def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: Mapping | None = None) -> Run:
     """The run with this identity. With provenance it is created if need be, without it must exist.
 
@@ -182,22 +202,27 @@ def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: 
         _check_identity(path, identity)
     content = {"identity": dict(identity), "provenance": dict(provenance or {})}
     for path in [] if provenance is None else [path for path in paths if path not in found]:
-        write_atomically(path, lambda file: file.write(json.dumps(content, indent=2).encode() + b"\n"))
+        write_atomically(path, lambda file: file.write(_json(content)))
     return run
 
 
-def _check_identity(path: Path, identity: Mapping) -> None:
+def _check_identity(path: Path, identity: Mapping, *, fields: Iterable[str] | None = None) -> None:
+    """fields: those to compare, by default all."""
     try:
         stored = dict(json.loads(path.read_text())["identity"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         remedy = "restore it, or delete it: models that were made with other settings will be noticed and made again"
         raise DamagedFile(path, str(error), remedy) from error
-    for field in {**stored, **identity}:
+    for field in {**stored, **identity} if fields is None else fields:
         if stored.get(field) != identity.get(field):
             raise InputError(
                 f"{path} was made with {field} = {stored.get(field)!r}, these flags and data ask for "
                 f"{identity.get(field)!r}; use the old value, or another --model-dir and --result-dir"
             )
+
+
+def _json(content: Mapping) -> bytes:
+    return json.dumps(content, indent=2).encode() + b"\n"
 
 
 def _csv(table: pd.DataFrame) -> bytes:

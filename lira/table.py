@@ -15,7 +15,7 @@ FEWEST_SHADOWS = 4
 @dataclass(frozen=True)
 class Attack:
     """A row of the table. fit(statistics, options) gives score(phi, log_p), see `lira.formulas`; None for
-    `learned`, which needs the shadows' scores as well."""
+    `learned`, which needs the shadows' scores as well. about: what it compares, standing alone."""
 
     name: str
     fit: Callable | None
@@ -24,17 +24,17 @@ class Attack:
 
 
 _ROWS = (
-    Attack("lira", formulas.fit_lira, "Gaussians of members and non-members, per sample"),
-    Attack("lira-pooled", formulas.fit_lira_pooled, "the same with one variance a side"),
-    Attack("lira-bayes", fit_lira_bayes, "Gaussians with means and variances shrunk by a learned prior"),
-    Attack("lira-offline", formulas.fit_lira_offline, "one-sided test against non-members"),
-    Attack("lira-offline-pooled", formulas.fit_lira_offline_pooled, "the same with one variance"),
-    Attack("rmia", formulas.fit_rmia, "share of samples beaten by a factor gamma"),
-    Attack("rmia-offline", formulas.fit_rmia_offline, "the same from non-members alone"),
-    Attack("ratio", formulas.fit_ratio, "log confidence less its mean over the shadows"),
-    Attack("ratio-offline", formulas.fit_ratio_offline, "the same from non-members alone"),
-    Attack("loss", formulas.fit_loss, "one threshold on the confidence"),
-    Attack("learned", None, "a classifier on all of these, trained on the shadows", learned.FEWEST_SHADOWS),
+    Attack("lira", formulas.fit_lira, "members against non-members, two Gaussians a sample (Carlini et al. 2022)"),
+    Attack("lira-pooled", formulas.fit_lira_pooled, "lira with one variance for all samples on either side"),
+    Attack("lira-bayes", fit_lira_bayes, "lira, means and variances drawn towards what all samples have in common"),
+    Attack("lira-offline", formulas.fit_lira_offline, "how far above the models that never saw the sample"),
+    Attack("lira-offline-pooled", formulas.fit_lira_offline_pooled, "lira-offline with one variance for all"),
+    Attack("rmia", formulas.fit_rmia, "share of samples that this one beats by a factor of 2 (Zarifzadeh et al. 2024)"),
+    Attack("rmia-offline", formulas.fit_rmia_offline, "rmia from models that never saw the sample"),
+    Attack("ratio", formulas.fit_ratio, "log confidence in the right label, less its mean over the shadows"),
+    Attack("ratio-offline", formulas.fit_ratio_offline, "ratio from models that never saw the sample"),
+    Attack("loss", formulas.fit_loss, "confidence in the right label, one threshold for all samples"),
+    Attack("learned", None, "a classifier on all of these, trained on the shadows only", learned.FEWEST_SHADOWS),
 )
 ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ROWS}
 

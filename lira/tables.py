@@ -9,7 +9,7 @@ import pandas as pd
 
 from lira import audit
 from lira.attacks import Scored, Statistics
-from lira.errors import say
+from lira.errors import InputError, say
 from lira.evidence import Evidence
 from lira.metrics import auc, evaluate, pooled_accuracy
 
@@ -17,9 +17,10 @@ from lira.metrics import auc, evaluate, pooled_accuracy
 def attack_table(scored: Sequence[Scored], member: np.ndarray, names: Sequence[str], **columns) -> pd.DataFrame:
     """attack.csv and its kin: a row an attack and target.
 
-    member: bool (M, N), the truth; names: (M,), what to call each row of it; columns: values that all rows share."""
+    member: bool (M, N), the truth; names: (M,), what to call each row of it; columns: values that all rows share.
+    strength: mean AUC of the shadows' own left-out scores, which knows nothing of the target."""
     return pd.DataFrame(
-        {"attack": one.attack, "target": names[one.target], **columns, "shadows": one.shadows}
+        {"attack": one.attack, "target": names[one.target], **columns, "shadows": one.shadows, "strength": one.strength}
         | evaluate(one.score, member[one.target], threshold=one.threshold)
         for one in scored
     )
@@ -109,17 +110,29 @@ def audit_table(scored: Sequence[Scored], evidence: Evidence) -> pd.DataFrame | 
     return pd.DataFrame(rows)
 
 
+_MEANS = ("auc", "tpr_at_fpr_", "fpr_at_")
+
+
+def strongest(table: pd.DataFrame) -> str:
+    """The attack whose left-out shadow scores are strongest, from attack.csv; see attacks.strongest()."""
+    if "strength" not in table:
+        raise InputError("attack.csv has no column strength, it is from an older version: run attack_lira.py again")
+    means = table.groupby("attack", sort=False).strength.mean()
+    return means.index[0] if means.isna().all() else means.idxmax()
+
+
 def summary_table(table: pd.DataFrame) -> pd.DataFrame:
     """A row an attack: means over the targets of attack.csv, and the accuracy of all guesses together.
 
-    Its interval takes the samples and shadows, which the targets share, as given. auc_std: over targets."""
+    Its interval takes the samples and shadows, which the targets share, as given. auc_std: over targets. The ends of
+    the other intervals are means over the targets too: as wide as for one target alone, however dependent they are."""
     rows = []
     for attack, group in table.groupby("attack", sort=False):
         guesses = (group.n_members + group.n_nonmembers).where(group.accuracy.notna(), 0)  # no threshold, no guess
         accuracy, low, high = pooled_accuracy((group.accuracy * guesses).round(), guesses)
         row = {"attack": attack, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
-        row |= {"accuracy_std": group.accuracy.std(), "auc": group.auc.mean(), "auc_std": group.auc.std()}
-        row |= {column: group[column].mean() for column in group.columns if column.startswith("tpr_at_fpr")}
+        row |= {"accuracy_std": group.accuracy.std(), "auc_std": group.auc.std()}
+        row |= {column: group[column].mean() for column in group.columns if column.startswith(_MEANS)}
         row |= {column: group[column].all() for column in group.columns if column.startswith("resolvable_at")}
         rows.append(row | {"targets": len(group), "guesses": int(guesses.sum())})
     return pd.DataFrame(rows)

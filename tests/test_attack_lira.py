@@ -20,7 +20,7 @@ from lira.split import make_split
 
 ATTACKS = ["lira", "lira-pooled", "lira-bayes", "lira-offline", "lira-offline-pooled", "rmia", "rmia-offline"]
 ATTACKS += ["ratio", "ratio-offline", "loss"]  # learned needs 8 shadows
-FIGURES = ["roc_log.png", "roc_linear.png", "histogram.png", "training.png", "exposed.png"]
+FIGURES = ["roc_log", "roc_linear", "histogram", "training", "exposed", "classes"]
 NAMES = ["target_00", "target_01"]
 TARGETS, SHADOWS, SAMPLES = 2, 4, 600
 JOBS = [("target", 0), ("target", 1), *(("shadow", index) for index in range(4))]
@@ -36,7 +36,7 @@ def asked(monkeypatch):
         return real(*args, **settings)
 
     monkeypatch.setattr(attack_lira, "query_model", query)
-    monkeypatch.setattr(attack_lira.report, "figures", lambda *args, **settings: {})
+    monkeypatch.setattr(attack_lira.report.plots, "plots", lambda found: {})
     return calls
 
 
@@ -67,10 +67,12 @@ def test_every_file_of_the_design_is_written(finished):
     logs = {f"train/{role}_{index:02d}.csv" for role, index in JOBS}
     files = contents(finished.results)
     tables = {"attack.csv", "samples.csv", "classes.csv", "audit.csv", "models.csv", "scores.npz"}
-    assert set(files) == {*tables, "config.json", *FIGURES, *logs}
-    for figure in FIGURES:
-        assert files[figure].startswith(b"\x89PNG\r\n")
-        assert len(files[figure]) > 10_000
+    drawn = {f"{name}{suffix}" for name in FIGURES for suffix in (".png", ".pdf")}
+    assert set(files) == {*tables, "config.json", "attack.json", "pictures.npz", "report.html", *drawn, *logs}
+    for name in FIGURES:
+        assert files[f"{name}.png"].startswith(b"\x89PNG\r\n")
+        assert files[f"{name}.pdf"].startswith(b"%PDF")
+        assert min(len(files[f"{name}{suffix}"]) for suffix in (".png", ".pdf")) > 5_000
 
 
 def test_scores_hold_phi_member_label_and_role_without_pickles(finished):
@@ -348,7 +350,7 @@ def test_only_the_attacks_asked_for_are_run_in_that_order(own, asked):
 def elsewhere(tmp_path, monkeypatch):
     """attack(given, *flags, name=…) calls main() on scores in an empty folder; no figures: they take long."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(attack_lira.report, "figures", lambda *args, **settings: {})
+    monkeypatch.setattr(attack_lira.report.plots, "plots", lambda found: {})
     monkeypatch.setattr(attack_lira, "prepare", None)  # no data set is read
 
     def attack(given, *flags, name="their_scores.npz", said=""):
@@ -368,12 +370,13 @@ def test_scores_alone_need_no_data_and_make_no_model_folder(tmp_path):
     called = script("attack_lira.py", ["--scores", "their_scores.npz", "--quiet"], tmp_path)
     assert (called.returncode, called.stderr) == (0, "")
     assert "their_scores.npz: 1 target, 6 shadows\n" in called.stdout
-    files = {"attack.csv", "samples.csv", "classes.csv", "audit.csv", "roc_log.png", "roc_linear.png", "histogram.png"}
+    drawn = {f"{name}{suffix}" for name in ("roc_log", "roc_linear", "histogram") for suffix in (".png", ".pdf")}
+    files = {"attack.csv", "samples.csv", "classes.csv", "audit.csv", "attack.json", "report.html", *drawn}
     assert set(contents(tmp_path)) == {"their_scores.npz", *(f"result/their_scores/{name}" for name in files)}
 
 
 def test_the_scores_of_a_run_give_the_tables_of_the_run(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(attack_lira.report, "figures", lambda *args, **settings: {})
+    monkeypatch.setattr(attack_lira.report.plots, "plots", lambda found: {})
     argv = ["--scores", finished.results / "scores.npz", "-r", "2", "--result-dir", tmp_path, "--quiet"]
     assert call(attack_lira.main, argv).status == 0
     for name in ("attack.csv", "samples.csv", "classes.csv"):
@@ -404,7 +407,6 @@ def test_the_curve_doubles_up_to_all_shadows(elsewhere, tmp_path):
         assert sorted(group.shadows.unique()) == ([8, 10] if name == "learned" else [4, 8, 10]), name
     assert set(curve.attack) == {*ATTACKS, "learned"}
     pd.testing.assert_frame_equal(curve[curve.shadows == 10].reset_index(drop=True), table)
-    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG\r\n")
 
 
 def test_the_official_convention_changes_the_lira_rows_alone(elsewhere, tmp_path):
@@ -534,8 +536,8 @@ def test_the_real_script_is_quiet_and_ends_in_the_table(own):
 
 def finished_output(own):
     """What main() said in another folder, with this folder's name."""
-    (first,) = [line for line in own.attacked.out.splitlines() if "/: tables" in line]
-    return own.attacked.out.replace(first.partition("/:")[0], str(own.results), 1)
+    (first,) = [line for line in own.attacked.out.splitlines() if "/report.html: " in line]
+    return own.attacked.out.replace(first.partition("/report.html")[0], str(own.results), 1)
 
 
 def test_the_bar_counts_the_models_asked(finished):

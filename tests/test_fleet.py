@@ -2,6 +2,7 @@
 
 import io
 import sys
+import warnings
 
 import pytest
 
@@ -80,3 +81,15 @@ def test_bars_count_complete_models_and_forget_the_pictures_of_a_failed_one():
 
 def test_quiet_bars_say_nothing():
     assert bars_after(quiet=True) == ""
+
+
+def test_warnings_are_written_above_the_bars(monkeypatch):
+    """One line each, through tqdm, without the two lines of source that Python prints."""
+    said = []
+    monkeypatch.setattr(fleet, "say", said.append)
+    with fleet.bars(n_models=1, n_done=0, pictures_per_model=1, quiet=True), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        showing = warnings.showwarning
+        showing(UserWarning("a library grumbles"), UserWarning, "file.py", 3)
+    assert said == ["UserWarning: a library grumbles"]
+    assert warnings.showwarning is not showing

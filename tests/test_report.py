@@ -1,239 +1,150 @@
-"""The table on the screen, and figures that can be drawn from whatever there is."""
-
-import io
-import warnings
+"""The files of a report, --report-only and --compare, by the real scripts."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
-from played import N, evidence, played, truths
+from htmltree import parse, section, table, text
+from played import evidence
+from scripts import call, contents, refused, script, stamps
+from test_page import attacked, summary
 
-from lira import report, tables
-from lira.attacks import ATTACKS, Scored, curve
+import attack_lira
+from lira import report, results
 from lira.metrics import clopper_pearson
+from lira.runs import Run
+
+FIGURES = ["roc_log", "roc_linear", "histogram", "exposed", "classes", "training"]
 
 
-def logs(models=("target_00", "shadow_00", "shadow_01"), epochs=3):
-    return {
-        name: pd.DataFrame(
-            {
-                "epoch": range(1, epochs + 1), "train_loss": 1.0, "train_accuracy": 0.5,
-                "test_loss": [None] * (epochs - 1) + [1.2], "test_accuracy": [None] * (epochs - 1) + [0.4],
-            }
-        ).astype(float)
-        for name in models
-    }  # fmt: skip
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages without figures, which take long to draw."""
+    monkeypatch.setattr(report.plots, "plots", lambda found: {})
+    monkeypatch.setattr(report.comparison, "plots", lambda found: {})
 
 
-def drawn(figure):
-    """Draw with warnings as errors; returns the bytes."""
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure.savefig(file, format="png", dpi=40)
-    return file.getvalue()
+# --- --report-only -------------------------------------------------------------------------------------------------
 
 
-# --- the terminal --------------------------------------------------------------------------------------------------
+def test_the_report_comes_back_from_the_results_alone(finished, own, tmp_path, monkeypatch):
+    """No model, no data set, from another folder; the page and every figure are the same bytes."""
+    for path in own.models.iterdir():
+        path.unlink()
+    kept = contents(finished.results)
+    for name in kept:
+        if name.endswith((".png", ".pdf", ".html")):
+            (own.results / name).unlink()
+    monkeypatch.setattr(attack_lira, "prepare", None)
+    called = call(attack_lira.main, [*own.argv, "--report-only"])
+    assert (called.status, called.err) == (0, "")
+    assert called.out.endswith(own.attacked.out.partition("report.html")[2])
+    for name, content in contents(own.results).items():
+        expected = kept[name].replace(f"<code>{finished.results}".encode(), f"<code>{own.results}".encode())
+        assert content == expected, name
+    assert set(contents(own.results)) == set(kept)
 
 
-def summary_of(given, scored):
-    table = tables.attack_table(scored, given.member, given.names, convention="lira", queries=given.phi.shape[2])
-    return tables.summary_table(table)
-
-
-@pytest.mark.parametrize("n_targets", [1, 3])
-def test_the_screen_shows_the_guesses_of_all_targets_together(n_targets):
-    given, scored = played(n_targets=n_targets, attacks=["lira", "loss"])
-    summary = summary_of(given, scored)
-    lines = report.terminal_table(summary, "loss").splitlines()
-    assert " ".join(lines[0].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % 0.1 % FPR"
-    assert set(lines[1]) == {"-"}
-    assert len(lines) == 6
-    for line, name in zip(lines[2:4], ("lira", "loss"), strict=True):
-        own = [one for one in scored if one.attack == name]
-        right = sum(int(((one.score >= one.threshold) == given.member[one.target]).sum()) for one in own)
-        low, high = clopper_pearson(right, n_targets * N)
-        cells = line.replace(" *", "").split()
-        assert cells[:4] == [name, f"{right / (n_targets * N):.1%}", f"[{low:.1%},", f"{high:.1%}]"]
-        row = summary[summary.attack == name].iloc[0]
-        rates = [f"{row['tpr_at_fpr_0.01']:.2%}†", f"{row['tpr_at_fpr_0.001']:.2%}†"]
-        assert cells[4:] == [f"{row.auc:.3f}", *rates]
-        assert ("*" in line) == (name == "loss")
-    assert lines[4].startswith("† not resolvable")
-    assert lines[5] == f"* strongest by the shadows' own left-out scores; {n_targets * N} guesses an attack"
-
-
-def test_only_rates_below_one_non_member_are_marked():
-    given, scored = played(n_targets=1, attacks=["lira"])
-    summary = summary_of(given, scored)
-    summary["resolvable_at_0.01"] = True
-    (row,) = [line for line in report.terminal_table(summary, "loss").splitlines() if line.startswith("lira")]
-    assert [cell.endswith("†") for cell in row.split()[-2:]] == [False, True]
-    summary["resolvable_at_0.001"] = True
-    assert "†" not in report.terminal_table(summary, "loss")
-
-
-def test_the_screen_fits_80_columns_for_many_targets():
-    given, scored = played(n_targets=20, n_shadows=8)
-    summary = summary_of(given, scored)
-    summary["guesses"] = 200_000
-    for strongest in ATTACKS:
-        lines = report.terminal_table(summary, strongest).splitlines()
-        assert max(map(len, lines)) <= 80
-        assert sum(" * " in line for line in lines[2:-1]) == 1
-
-
-def test_attacks_that_scored_different_samples_say_how_many_guesses():
-    given, (lira, loss) = played(n_targets=1, attacks=["lira", "loss"])
-    score = np.where(np.arange(N) < 10, np.nan, lira.score)
-    summary = summary_of(given, [Scored("lira", 0, score, lira.threshold, 0.5, 6), loss])
-    assert report.terminal_table(summary, "lira").endswith(f"; {N - 10} to {N} guesses an attack")
-
-
-def test_figures_that_are_not_known_are_dashes():
-    given = truths([True] * 10)
-    summary = summary_of(given, [Scored("loss", 0, np.arange(10.0), np.nan, np.nan, 6)])
-    line = report.terminal_table(summary, "loss").splitlines()[2]
-    assert line.split() == ["loss", "*", "-", "-", "-", "-"]
-
-
-# --- figures -------------------------------------------------------------------------------------------------------
-
-
-def test_every_figure_is_drawn_without_a_warning():
-    given, scored = played(pictures=True)
-    figures = report.figures(scored, given, logs(), "lira", title="a run")
-    assert set(figures) == {"roc_log.png", "roc_linear.png", "histogram.png", "training.png", "exposed.png"}
-    for figure in figures.values():
-        assert drawn(figure).startswith(b"\x89PNG")
-        assert any("a run" in text.get_text() for text in figure.findobj(match=lambda a: hasattr(a, "get_text")))
-
-
-def test_curves_are_the_raw_steps_over_all_targets():
-    """Against a loop over thresholds."""
-    given, scored = played(attacks=["lira"])
-    axes = report.figures(scored, given, {}, "lira", title="")["roc_linear.png"].axes[0]
-    (line,) = [line for line in axes.lines if line.get_label() == "lira"]
-    score = np.concatenate([one.score for one in scored])
-    truth = np.concatenate([given.member[one.target] for one in scored])
-    cuts = [np.inf, *sorted(set(score), reverse=True)]
-    np.testing.assert_allclose(line.get_xdata(), [(score[~truth] >= cut).mean() for cut in cuts])
-    np.testing.assert_allclose(line.get_ydata(), [(score[truth] >= cut).mean() for cut in cuts])
-    assert line.get_drawstyle() == "steps-post"
-
-
-def test_histograms_hold_every_sample_once():
-    given, scored = played(attacks=["lira", "loss"])
-    figure = report.figures(scored, given, {}, "lira", title="")["histogram.png"]
-    for axes in figure.axes[:2]:
-        heights = sum(patch.get_height() for patch in axes.patches)
-        assert heights == 2 * N
+def test_a_run_on_other_hardware_is_found_by_its_other_precision(own, undrawn):
+    argv = [word if word != "fp32" else "auto" for word in own.argv]
+    assert call(attack_lira.main, [*argv, "--report-only"]).status == 0
 
 
 @pytest.mark.parametrize(
-    "models", [("target_00",), ("shadow_00",), ("target_03",), ("target_00", "target_01", "shadow_00")]
+    ("flags", "words"),
+    [
+        (["--epochs", "7"], ["_e7_", "does not exist", "nothing to report on", "_e30_"]),
+        (["--lr-step", "3"], ["lr_step = 80", "3"]),
+        (["--scores", "none.npz"], ["attack.csv is missing"]),
+    ],
 )
-def test_training_curves_are_drawn_from_the_logs_there_are(models):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert drawn(report.training_figure(logs(models), title="x"))
+def test_what_is_not_there_is_one_line(own, undrawn, flags, words):
+    before = stamps(own.folder)
+    line = refused(attack_lira.main, [*own.argv, *flags, "--report-only"])
+    for word in words:
+        assert word in line
+    assert stamps(own.folder) == before
 
 
-def test_without_logs_there_is_no_training_figure():
-    given, scored = played(attacks=["loss"])
-    assert set(report.figures(scored, given, {}, "loss", title="x")) == {
-        "roc_log.png",
-        "roc_linear.png",
-        "histogram.png",
-    }
+def test_scores_from_elsewhere_have_a_report_too(tmp_path, monkeypatch, undrawn):
+    monkeypatch.chdir(tmp_path)
+    given = evidence(n_targets=1)
+    np.savez("theirs.npz", phi=given.phi, member=given.member)
+    first = call(attack_lira.main, ["--scores", "theirs.npz", "--quiet"])
+    page = tmp_path / "result" / "theirs" / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    (tmp_path / "theirs.npz").unlink()
+    again = call(attack_lira.main, ["--scores", "theirs.npz", "--report-only"])
+    assert (first.status, again.status, again.out) == (0, 0, first.out)
+    assert page.read_bytes() == before
 
 
-@pytest.mark.parametrize("threshold", [0.0, np.inf, -np.inf, np.nan])
-def test_equal_scores_and_any_threshold_can_be_drawn(threshold):
-    """Where no guess is better than none the threshold is inf, and without left-out scores there is none."""
-    score = np.zeros(10) if threshold == 0 else np.arange(10.0)
-    scored = [Scored("loss", 0, score, threshold, 0.5, 6)]
-    figures = report.figures(scored, truths([True, False] * 5), {}, "loss", title="x")
-    assert set(figures) == {"roc_log.png", "roc_linear.png", "histogram.png"}
-    for figure in figures.values():
-        assert drawn(figure)
+# --- --compare -----------------------------------------------------------------------------------------------------
 
 
-def test_samples_without_a_score_are_left_out_of_every_figure():
-    given, (one,) = played(n_targets=1, attacks=["lira"], pictures=True)
-    score = np.where(np.arange(N) % 4 == 0, np.nan, one.score)
-    figures = report.figures([Scored("lira", 0, score, one.threshold, 0.5, 6)], given, {}, "lira", title="x")
-    for figure in figures.values():
-        assert drawn(figure)
-    known = ~np.isnan(score)
-    assert sum(patch.get_height() for patch in figures["histogram.png"].axes[0].patches) == known.sum()
-    shown = [axes.get_title() for axes in figures["exposed.png"].axes if axes.images]
-    assert len(shown) == (given.member[0] & known).sum()
-    assert not any("nan" in caption for caption in shown)
+def two_runs(folder):
+    """DP against none, as far as their files go."""
+    runs = [
+        attacked(folder / name, evidence(gap=gap, seed=seed)) for name, gap, seed in (("dp", 0.5, 1), ("plain", 3, 2))
+    ]
+    common = {"dataset": "digits", "network": "ConvNet", "epochs": 3, "data_fingerprint": "f" * 64}
+    runs[0].save_json("config.json", {"identity": common | {"sigma": 1.0, "max_grad_norm": 0.1}})
+    runs[1].save_json("config.json", {"identity": common})
+    models = {"role": "target", "test_accuracy": [0.6, 0.7], "train_accuracy": 0.9, "seconds": 1.0}
+    models = pd.DataFrame({"index": [0, 1]} | models)
+    runs[0].save_table("models.csv", models.assign(epsilon=[3.2, 3.4]))
+    runs[1].save_table("models.csv", models.assign(epsilon=np.nan))
+    return runs
 
 
-@pytest.mark.parametrize(
-    ("truth", "score"), [([True] * 6, np.arange(6.0)), ([False] * 6, np.arange(6.0)), ([True, False] * 3, [np.nan] * 6)]
-)
-def test_an_attack_without_both_sides_has_no_curve_and_stops_nobody(truth, score):
-    """Beside an attack that has both, and alone."""
-    hopeless = Scored("lira", 0, np.array(score), 3.0, 0.5, 6)
-    good = Scored("loss", 1, np.arange(6.0), 3.0, 0.5, 6)
-    given = truths(truth, [True, False] * 3)
-    figures = report.figures([hopeless, good], given, {}, "lira", title="x")
-    for name in ("roc_log.png", "roc_linear.png"):
-        labels = [line.get_label() for line in figures[name].axes[0].lines]
-        assert labels == ["loss", "guessing"]
-    for figure in figures.values():
-        assert drawn(figure)
-    for figure in report.figures([hopeless], given, {}, "lira", title="x").values():
-        assert drawn(figure)
+def test_two_runs_stand_side_by_side(tmp_path, undrawn):
+    runs = two_runs(tmp_path)
+    path = report.compare(str(tmp_path), ["dp", str(tmp_path / "plain")])
+    tree = parse(path.read_text())
+    rows = table(section(tree, "runs"))
+    assert rows[0][-2:] == ["epsilon from", "to"]
+    for row, run, label in zip(rows[1:], runs, ("A: DP, σ 1.0, C 0.1", "B: no DP"), strict=True):
+        strongest = results.read(run).strongest
+        right, guesses, mean = summary(run, strongest)
+        low, high = clopper_pearson(right, guesses)
+        assert row[0] == label
+        assert row[1:4] == ["65.0%", strongest, f"{right / guesses:.1%}|[{low:.1%}, {high:.1%}]"]
+        assert row[4].startswith(f"{mean.auc:.3f}|")
+        assert f"{right / guesses:.1%} [{low:.1%}, {high:.1%}]" in text(section(tree, "answer"))
+    assert [row[-1] for row in rows[1:]] == ["3.40", "-"]
+    settings = {row[0]: row[1:] for row in table(section(tree, "settings"))[1:]}
+    assert settings == {"privacy": ["DP-SGD, noise multiplier 1.0, clipping norm 0.1", "without differential privacy"]}
 
 
-# --- the most exposed ----------------------------------------------------------------------------------------------
+def test_the_comparison_has_a_figure_of_its_own(tmp_path):
+    two_runs(tmp_path)
+    called = call(attack_lira.main, ["--result-dir", tmp_path, "--compare", "dp", "plain"])
+    path = report.Path(called.out.split()[0])
+    assert called.status == 0
+    assert {file.name for file in path.parent.iterdir()} == {"report.html", "roc_log.png", "roc_log.pdf"}
+    (image,) = section(parse(path.read_text()), "roc").iter("img")
+    for name in ("dp", "plain"):
+        run = Run(tmp_path / name, tmp_path / name)
+        assert f"{summary(run, results.read(run).strongest)[2]['tpr_at_fpr_0.01']:.2%}" in image.get("alt")
 
 
-def test_the_most_exposed_are_the_members_with_the_highest_scores():
-    """Of the first target, by the strongest attack, highest first; each picture is its sample's."""
-    given, scored = played(pictures=True, attacks=["lira", "loss"])
-    figure = report.figures(scored, given, {}, "loss", title="x")["exposed.png"]
-    (loss,) = [one for one in scored if (one.attack, one.target) == ("loss", 0)]
-    order = sorted(np.flatnonzero(given.member[0]), key=lambda sample: -loss.score[sample])
-    shown = [axes for axes in figure.axes if axes.images]
-    assert len(shown) == N // 2
-    for axes, sample in zip(shown, order, strict=True):
-        assert axes.get_title() == f"{'abcd'[given.label[sample]]}\n#{sample}: {loss.score[sample]:.3g}"
-        np.testing.assert_array_equal(axes.images[0].get_array(), given.pictures[sample, 0])
-    assert "target_00" in figure.get_suptitle()
-    assert "loss" in figure.get_suptitle()
-
-
-def test_class_names_are_shown_as_they_are():
-    given, scored = played(pictures=True, n_targets=1, classes=2, attacks=["loss"])
-    given = given.__class__(
-        **{**vars(given), "class_names": ("$x_{$", "a\\b"), "pictures": given.pictures.repeat(3, 1)}
+def test_runs_that_cannot_be_compared_are_named(tmp_path):
+    two_runs(tmp_path)
+    line = refused(attack_lira.main, ["--result-dir", str(tmp_path), "--compare", "dp", "other"])
+    for word in ("--compare other", "no such run", "dp, plain"):
+        assert word in line
+    (tmp_path / "plain" / "attack.csv").unlink()
+    assert "attack.csv is missing" in refused(
+        attack_lira.main, ["--result-dir", str(tmp_path), "--compare", "dp", "plain"]
     )
-    assert drawn(report.figures(scored, given, {}, "loss", title="x")["exposed.png"])
 
 
-# --- the curve -----------------------------------------------------------------------------------------------------
+# --- elsewhere -----------------------------------------------------------------------------------------------------
 
 
-def test_the_curve_shows_the_mean_over_targets():
-    given = evidence(n_shadows=10)
-    points = curve(given.phi, given.member, n_targets=2)
-    table = tables.curve_table(points, given.member, given.names, convention="lira", queries=given.phi.shape[2])
-    figure = report.curve_figure(table, title="a run")
-    assert drawn(figure)
-    for axes, column in zip(figure.axes, ("auc", "tpr_at_fpr_0.01"), strict=True):
-        lines = {line.get_label(): line for line in axes.lines}
-        assert list(lines) == list(ATTACKS)
-        assert len({(to_hex(line.get_color()), line.get_linestyle()) for line in axes.lines}) == len(ATTACKS)
-        for name, line in lines.items():
-            sizes = [8, 10] if name == "learned" else [4, 8, 10]
-            rows = table[table.attack == name]
-            assert line.get_xdata().tolist() == sizes
-            means = [rows[rows.shadows == size][column].mean() for size in sizes]
-            np.testing.assert_allclose(line.get_ydata(), means)
+def test_the_template_is_found_from_any_folder(finished, tmp_path):
+    argv = [*finished.argv, "--report-only"]
+    before = contents(finished.results)["report.html"]
+    called = script("attack_lira.py", argv, tmp_path)
+    assert (called.returncode, called.stderr) == (0, "")
+    assert contents(finished.results)["report.html"] == before

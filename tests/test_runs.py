@@ -317,16 +317,6 @@ def test_near_runs_are_those_of_the_same_data_and_network(run, tmp_path):
     assert run.neighbours() == ["digits_ConvNet_SGD_lr1_x"]
 
 
-def test_the_same_figure_is_the_same_bytes(run):
-    from matplotlib.figure import Figure
-
-    for name in ("a.png", "b.png"):
-        figure = Figure()
-        figure.subplots().plot([1, 2])
-        run.save_figure(name, figure)
-    assert (run.results / "a.png").read_bytes() == (run.results / "b.png").read_bytes()
-
-
 def test_results_of_other_settings_are_not_overwritten(tmp_path):
     """--model-dir alone was changed: the results would land on those of the first run."""
     open_run(tmp_path / "model", tmp_path / "result", IDENTITY, provenance={})

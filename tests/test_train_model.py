@@ -5,6 +5,8 @@ import os
 import re
 import resource
 import shlex
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -12,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scripts import FLAGS, call, contents, refused, run_folders, script, stamps
+from scripts import FLAGS, ROOT, call, contents, refused, run_folders, script, stamps
 
 import train_model
 from lira.split import make_split
@@ -391,8 +393,27 @@ def test_the_screen_says_what_is_trained_and_what_comes_next(finished):
     assert lines[3].startswith("trained 6 models in 0.")
     assert lines[4].startswith("target: 2 models, test accuracy ")
     assert lines[5].startswith("shadow: 4 models, test accuracy ")
-    assert lines[6] == "now: python attack_lira.py " + " ".join(finished.argv)
+    assert lines[6].startswith("now: python attack_lira.py --disable-dp --dataset digits ")
     assert len(lines) == 7
+
+
+def test_the_command_at_the_end_attacks_the_run(own):
+    """As it stands, by a shell, in a folder whose name needs quotes; flags that say nothing new are left out."""
+    folder = own.folder / "a folder; with $(odd) 'name'"
+    folder.mkdir()
+    for name in ("model", "result"):
+        (own.folder / name).rename(folder / name)
+    argv = [*own.argv[:-4], "--lr-step", "80", "--shard", "1/1", *run_folders(folder)]
+    trained = script("train_model.py", argv, own.folder)
+    (line,) = [line for line in trained.stdout.splitlines() if line.startswith("now: ")]
+    assert "--lr-step" not in line
+    assert "--shard" not in line
+    command = line.removeprefix("now: python ")
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
+    shell = f"{shlex.quote(sys.executable)} {command} --attacks loss --quiet"
+    called = subprocess.run(shell, shell=True, cwd=own.folder, env=env, capture_output=True, text=True, check=False)
+    assert called.returncode == 0, called.stderr
+    assert "report.html: the report" in called.stdout
 
 
 def test_bars_show_the_fleet_and_the_model(finished):

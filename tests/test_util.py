@@ -1,5 +1,6 @@
 """Flags, defaults and checks."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_every_flag_of_the_design_reaches_its_field():
     )
     assert config.data == util.DataConfig("d", "a", 10, False, "coin")
     assert config.model == util.ModelConfig("ConvNet", 7, 8, 6)
-    assert config.train == util.TrainConfig(3, 0.5, "adam", None, 4, "bf16", 11)
+    assert config.train == util.TrainConfig(3, 0.5, "adam", 4, None, "bf16", 11)
     assert config.dp == util.DPConfig(0.5, 2.0, 1e-6, None, 9)
     assert config.attack.attacks == ("lira", "loss")
     assert (config.run.device, config.run.test_batch_size, config.run.quiet) == ("cpu", 5, True)
@@ -191,3 +192,53 @@ def test_a_script_ends_as_its_body_says(capsys):
     assert "run the same command again" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):  # a slip of ours keeps its traceback
         run_script(fail(ZeroDivisionError()), [], description="x")
+
+
+def test_every_flag_shows_its_default_and_the_users_come_first(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    shown = capsys.readouterr().out
+    sections = {part.split("\n")[0]: part for part in re.split(r"\n\n(?=\w+:\n)", shown)}
+    assert [name for name in sections if name != "options:"][1:] == [
+        "data:", "model:", "training:", "privacy:", "attack:", "run:",
+    ]  # fmt: skip
+    for name in ("data:", "model:", "training:", "privacy:", "attack:", "run:"):
+        flags = re.split(r"\n  (?=-)", sections[name])[1:]
+        assert all("(default" in " ".join(flag.split()) for flag in flags), name
+    for name, first in {"data:": ["--dataset", "--data-root"], "model:": ["--network", "-r"],
+                        "training:": ["-n", "--lr", "--optimizer", "--train-batch-size"],
+                        "privacy:": ["--disable-dp", "--sigma", "-c", "--delta"],
+                        "run:": ["--device", "--test-batch-size", "--model-dir", "--result-dir"]}.items():  # fmt: skip
+        found = [re.split(r"[ ,]", flag)[0] for flag in re.split(r"\n  (?=-)", sections[name])[1:]]
+        assert found[: len(first)] == first
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("", ""),
+        ("--disable-dp", "--disable-dp"),
+        ("-n 100 --lr 0.05 --dataset cifar10 --disable-dp", "--disable-dp"),
+        ("--optimizer adam --lr 0.001", "--optimizer adam"),
+        ("--optimizer adam --lr 0.05", "--optimizer adam --lr 0.05"),
+        ("-c 1 --sigma 0.5 -r 3", "--n-runs 3 --sigma 0.5 --max-per-sample-grad-norm 1.0"),
+        ("--no-augment --attacks lira,loss --threads 2", "--no-augment --attacks lira,loss --threads 2"),
+        ("--shard 1/2 --plan", ""),
+        ("--dataset 'my data; $x' --network=-odd", "--dataset 'my data; $x' --network=-odd"),
+    ],
+)
+def test_the_attack_command_holds_what_differs_and_means_the_same(flags, words):
+    config = parse(*shlex.split(flags))
+    command = util.attack_command(config, beside="some where/train_model.py")
+    head = "python 'some where/attack_lira.py'"
+    assert command.startswith(head)
+    assert sorted(shlex.split(command)[2:]) == sorted(shlex.split(words))
+    again = parse(*shlex.split(command)[2:])
+    for name in ("data", "model", "train", "dp", "attack"):
+        assert getattr(again, name) == getattr(config, name)
+    assert util.attack_command(config, beside="pytest").startswith("python attack_lira.py")
+
+
+def test_runs_to_compare_are_names_without_commas():
+    assert parse("--compare", "a", "b c").attack.compare == ("a", "b c")
+    assert parse().attack.compare == ()
