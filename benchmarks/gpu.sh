@@ -7,7 +7,7 @@
 # what else requirements.txt names but for opacus. Stopped by a time limit? Give the same command again: FOLDER holds all
 # that it goes on from. Several processes on one card: WORKERS=3. Through torch.compile: FLAGS=--compile. To try it:
 #
-#     DATASET=digits NETWORK=ConvNet EPOCHS=2 SHADOWS=4 BATCHES=1 COMPILED=0 DEVICE=cpu bash benchmarks/gpu.sh
+#     DATASET=digits NETWORK=ConvNet EPOCHS=2 SHADOWS=4 BATCHES=1 ROUNDS=1 COMPILED=0 DEVICE=cpu bash benchmarks/gpu.sh
 set -euo pipefail
 FOLDER=$(realpath -m "${FOLDER:-$(dirname "$0")/../result/gpu}")
 ARCHIVE=${1:+$(realpath "$1")}
@@ -23,7 +23,7 @@ fi
 mkdir -p "$FOLDER"
 rates() { # FILE [flag]: measured once
     [ -f "$FOLDER/$1" ] || $PYTHON benchmarks/train_throughput.py --dataset "$DATASET" --networks "$NETWORK" \
-        --device "$DEVICE" ${BATCHES:+--batches "$BATCHES"} --csv "$FOLDER/$1" "${@:2}"
+        --device "$DEVICE" --rounds "${ROUNDS:-3}" ${BATCHES:+--batches "$BATCHES"} --csv "$FOLDER/$1" "${@:2}"
 }
 rates rates.csv
 if [ "${COMPILED:-1}" = 1 ]; then

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SMALL = {"DATASET": "digits", "NETWORK": "tinynet:make", "EPOCHS": "2", "SHADOWS": "4", "BATCHES": "1", "COMPILED": "0"}
+SMALL = {"DATASET": "digits", "NETWORK": "tinynet:make", "EPOCHS": "2", "SHADOWS": "4"}
+SMALL |= {"ROUNDS": "1", "BATCHES": "1", "COMPILED": "0"}
 
 
 def run(folder):
