@@ -18,14 +18,14 @@ HEAD = ["run", "test accuracy", "attack", *sections.HEAD[1:5]]
 
 
 def labels(runs: list[Results]) -> list[str]:
-    """A, B, C … with what sets each run apart, as far as it is short."""
-    differing = differences(runs)
-    names = []
-    for number in range(len(runs)):
-        said = ", ".join(_said(field, values[number]) for field, values in differing.items())
-        said = said if 0 < len(said) <= SHORT else ""
-        names.append(f"{_letter(number)}: {said}" if said else _letter(number))
-    return names
+    """A, B, C … with what sets the runs apart, as many settings as are short in all of them."""
+    said = [""] * len(runs)
+    for field, values in differences(runs).items():
+        longer = [", ".join(filter(None, (one, _said(field, value)))) for one, value in zip(said, values, strict=True)]
+        if max(map(len, longer)) > SHORT:
+            break
+        said = longer
+    return [f"{_letter(number)}: {one}" if one else _letter(number) for number, one in enumerate(said)]
 
 
 def _letter(number: int) -> str:
