@@ -19,6 +19,7 @@ from lira import answers, fleet, report, terminal
 from lira.attacking import run_attacks
 from lira.errors import InputError, say
 from lira.evidence import Evidence, read_scores
+from lira.flags import refuse
 from lira.memory import keep_freed_memory
 from lira.query import Query, declared_queries, query_model
 from lira.results import exposed_pictures
@@ -26,6 +27,8 @@ from lira.runs import Run, find_results, open_run, results_only
 from lira.verdict import verdict
 from lira.workers import Workers
 from util import Config, run_script
+
+EXTRA = {"leave_one_out.csv": " with --leave-one-out", "curve.csv": " with --curve", "audit.csv": ""}  # not always made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def attack(config: Config, argv: Sequence[str]) -> None:
     """Ask the models that were not asked yet, run the attacks, write everything under result/<run>/."""
+    refuse(config.run, "plan", script="train_model.py")
     if config.attack.compare:
         print(report.compare(config.run.result_dir, config.attack.compare))
         return
@@ -57,10 +61,9 @@ def attack(config: Config, argv: Sequence[str]) -> None:
     )  # fmt: skip
     for name, table in made.items():
         run.save_table(name, table)
-    others = [name for name in ("leave_one_out.csv", "curve.csv") if name not in made]
-    earlier = [name for name in others if (run.results / name).exists()]
+    earlier = [name for name in EXTRA if name not in made and (run.results / name).exists()]
     for name in earlier:
-        say(f"{run.results / name} is from an earlier run with --{name[:-4].replace('_', '-')}, not from this one")
+        say(f"{run.results / name} is from an earlier run{EXTRA[name]}, not from this one")
     run.save_json("attack.json", {
         "command": shlex.join(["python", "attack_lira.py", *argv]), "started": stamp, "data": data,
         "seconds": time.monotonic() - started, "versions": versions(), "earlier": earlier,

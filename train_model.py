@@ -12,6 +12,7 @@ from common import Setup, prepare
 from lira import fleet, forecast
 from lira.checkpoints import Checkpoints
 from lira.errors import ModelError, say
+from lira.flags import refuse
 from lira.memory import keep_freed_memory
 from lira.runs import Run, open_run
 from lira.training import train_model
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train_fleet(config: Config, argv: Sequence[str]) -> int:
     """Train what is missing on disk. Returns the exit status: 0, or 1 where a model failed."""
+    refuse(config.attack, "scores", "report_only", "compare", script="attack_lira.py")
     keep_freed_memory()
     workers = join()
     workers.share_threads(config.run.threads)

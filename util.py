@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from lira.errors import InputError
-from lira.flags import add_argument, check_range, flag, flag_name, names, shard, spelled, value
+from lira.flags import Parser, add_argument, check_range, flag, flag_name, names, shard, spelled, value
 
 # Starting learning rates for batches of 256 with the x0.1 step, without DP. Chosen with
 # `python benchmarks/learning_rates.py` on CIFAR-10 pictures for both networks (benchmarks/RESULTS.md): the most
@@ -187,14 +187,9 @@ GROUPS = {
 }  # fmt: skip
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise InputError(f"{message} (see --help)")
-
-
 def build_parser(description: str) -> argparse.ArgumentParser:
     """The parser that both scripts share, made from the dataclasses above."""
-    parser = _Parser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     for group_name, group in GROUPS.items():
         section = parser.add_argument_group(group.__doc__)
         if group is DPConfig:
@@ -230,6 +225,8 @@ def _refuse_what_nothing_reads(groups: dict, *, disable_dp: bool) -> None:
         raise InputError(f"--lr-step {lr_step} has no meaning with DP: leave it out, or add --disable-dp")
     elif groups["run"].compile:
         raise InputError("--compile does not see DP's gradients of single pictures: leave it out, or add --disable-dp")
+    if groups["attack"].report_only and groups["attack"].compare:
+        raise InputError("--report-only and --compare are two pages: ask for one after the other")
     if dp.sigma is not None and dp.target_epsilon is not None:
         raise InputError(
             f"--sigma {dp.sigma:g} and --target-epsilon {dp.target_epsilon:g} say the same thing twice: "

@@ -43,15 +43,21 @@ def _said(field: str, value: str) -> str:
 
 
 def settings(run: Results) -> dict[str, str]:
-    """What config.json says of a run, in words; its name where there is none."""
+    """What attack.csv says of an attack and config.json of a run, in words; its name where there is none."""
+    attack = run.tables["attack.csv"]
+    asked = {"targets": str(attack.target.nunique())} | {
+        field: ", ".join(map(str, attack[field].unique()))
+        for field in ("shadows", "queries", "convention")
+        if field in attack
+    }
     identity = dict(run.settings.get("identity", {}))
     if not identity:
-        return {"run": run.name}
+        return {"run": run.name} | asked
     told = {"privacy": sections.privacy(identity)}
     for field in ("sigma", "max_grad_norm", "target_epsilon", "n_train_is_default"):
         identity.pop(field, None)
     identity["data_fingerprint"] = identity.get("data_fingerprint", "")[:12]
-    return told | {field: str(value) for field, value in identity.items()}
+    return told | {field: str(value) for field, value in identity.items()} | asked
 
 
 def differences(runs: list[Results]) -> dict[str, list[str]]:
@@ -90,7 +96,7 @@ def page(runs: list[Results]) -> dict:
     rows = [_row(*one) for one in zip(names, runs, strong, shown, strict=True)]
     return scale | {
         "title": f"{numbers.plural(len(runs), 'run')} side by side",
-        "runs": list(zip(letters, (run.name for run in runs), strict=True)),
+        "runs": list(zip(letters, _names(runs), strict=True)),
         "answer": _answer(names, strong, guessing),
         "head": [*HEAD, "epsilon from", "to"] if known else HEAD,
         "rows": rows,
@@ -109,6 +115,12 @@ def page(runs: list[Results]) -> dict:
             else "A run without config.json is known by its name alone.",
         },
     }
+
+
+def _names(runs: list[Results]) -> list[str]:
+    """Names of the folders, or paths where two are called the same."""
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
 
 
 def _epsilon(run: Results) -> tuple[float, float]:

@@ -151,7 +151,8 @@ def roc(axes: Axes, curves: Mapping[str, tuple], bars: Mapping[str, list], *, ma
     for attack in _ordered(curves, marked):
         fpr, tpr = curves[attack]
         line = _line(attack, marked)
-        axes.plot(np.append(fpr, 1), np.append(tpr, 1), label=attack, drawstyle="steps-post", **line)
+        label = attack.replace("$", r"\$")
+        axes.plot(np.append(fpr, 1), np.append(tpr, 1), label=label, drawstyle="steps-post", **line)
         for x, x_low, x_high, y, y_low, y_high in bars.get(attack, []):
             if y_low > 0 and x >= low:
                 common = dict(color=line["color"], lw=1.3, zorder=5)

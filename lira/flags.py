@@ -1,12 +1,17 @@
 """Command-line flags made from the fields of dataclasses: each default exists once."""
 
 import argparse
-from dataclasses import Field, field
+from dataclasses import Field, field, fields
 from math import isfinite
 
 from lira.errors import InputError
 
 METAVARS = {int: "N", float: "X", str: "NAME"}
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise InputError(f"{message} (see --help)")
 
 
 def flag(default, *names, help, choices=None, type=None, low=None, high=None, metavar=None, many=False):
@@ -70,6 +75,13 @@ def check_range(item: Field, value) -> None:
         raise InputError(f"{name} must be {'below' if strict else 'at most'} {number(high)}, got {number(value)}")
     if not isfinite(value):
         raise InputError(f"{name} must be a finite number, got {value}")
+
+
+def refuse(group: object, *names: str, script: str) -> None:
+    """Raises InputError where one of these fields is given: it asks for something that only the other script does."""
+    for item in fields(group):
+        if item.name in names and getattr(group, item.name) != item.default:
+            raise InputError(f"{flag_name(item)} is a flag of {script}: give it there, or leave it out")
 
 
 def shard(text: str) -> tuple[int, int]:

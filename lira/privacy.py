@@ -1,21 +1,17 @@
-"""Everything that knows Opacus: networks fit for DP-SGD, private training, and what it has cost in epsilon.
+"""DP-SGD by Opacus, which only this room and lira/accounting.py know: networks fit for it, and private training.
 
 Imported only where training is private. The promise is (epsilon, delta) differential privacy of each model for its own
 training set, where neighbours differ by one picture more or less (Abadi et al., arXiv 1607.00133)."""
 
-import contextlib
 import functools
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import opacus
 import torch
 import torch.nn.functional as F
 from opacus.accountants import create_accountant
-from opacus.accountants.utils import get_noise_multiplier
 from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from opacus.utils.batch_memory_manager import BatchSplittingSampler
@@ -23,6 +19,7 @@ from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from opacus.validators import ModuleValidator
 from torch import nn
 
+from lira.accounting import epsilon, least_noise
 from lira.errors import InputError
 from lira.pool import PicturePool
 
@@ -165,7 +162,7 @@ class Privacy:
     @functools.cached_property
     def accountant(self) -> str:
         """prv, the tighter one, wherever its cost is bounded; else rdp. Both are upper bounds. One for a whole run."""
-        whole = self.target_epsilon or _epsilon("rdp", ((self.sigma, self.sample_rate, self.steps),), self.delta)
+        whole = self.target_epsilon or epsilon("rdp", ((self.sigma, self.sample_rate, self.steps),), self.delta)
         return "prv" if whole <= MOST_FOR_PRV else "rdp"
 
     @functools.cached_property
@@ -173,18 +170,7 @@ class Privacy:
         """sigma, or the smallest that ends at or just below the target epsilon. Raises InputError where none does."""
         if self.target_epsilon is None:
             return self.sigma
-        try:
-            with _without_warnings():
-                return get_noise_multiplier(
-                    target_epsilon=self.target_epsilon, target_delta=self.delta, sample_rate=self.sample_rate,
-                    steps=self.steps, accountant=self.accountant,
-                    epsilon_tolerance=min(0.01, self.target_epsilon / 100),
-                )  # fmt: skip
-        except ValueError as error:
-            raise InputError(
-                f"--target-epsilon {self.target_epsilon:g} cannot be reached in {self.steps} steps at delta "
-                f"{self.delta:g}: raise it, or train fewer epochs"
-            ) from error
+        return least_noise(self.target_epsilon, self.accountant, self.sample_rate, self.steps, self.delta)
 
     @property
     def epsilon(self) -> float:
@@ -193,7 +179,7 @@ class Privacy:
 
     def spent(self, history: list[tuple[float, float, int]]) -> float:
         """Epsilon of an accountant's history: (noise multiplier, sample rate, steps) of the steps taken."""
-        return _epsilon(self.accountant, tuple(map(tuple, history)), self.delta)
+        return epsilon(self.accountant, tuple(map(tuple, history)), self.delta)
 
     fit = staticmethod(without_batch_norm)
     check = staticmethod(check_network)
@@ -225,24 +211,6 @@ class Privacy:
     def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer, *, sampling: int, noise: int) -> "Training":
         """Make a model and its optimizer private. sampling, noise: seeds, undisclosed as long as the promise holds."""
         return Training(self, model, optimizer, sampling=sampling, noise=noise)
-
-
-@functools.cache
-def _epsilon(mechanism: str, history: tuple[tuple[float, float, int], ...], delta: float) -> float:
-    if not history:
-        return 0.0
-    accountant = create_accountant(mechanism)
-    accountant.history = list(history)
-    with _without_warnings():
-        return max(0.0, float(accountant.get_epsilon(delta)))
-
-
-@contextlib.contextmanager
-def _without_warnings():
-    """Silence what a user cannot act on: the range of orders is Opacus's, and log(1 - q) is minus infinity at q = 1."""
-    with warnings.catch_warnings(), np.errstate(divide="ignore"):
-        warnings.filterwarnings("ignore", message="Optimal order is the")
-        yield
 
 
 # --- the training of one model -------------------------------------------------------------------------------------

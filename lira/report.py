@@ -27,8 +27,9 @@ def compare(result_dir: str, names: Sequence[str]) -> Path:
     """Write the page of several attacked runs into a folder that is named after them. Returns where it lies.
 
     names: folders of result_dir, or paths. Raises InputError naming the run that is missing or was not attacked."""
-    found = [results.read(Run(folder, folder)) for folder in dict.fromkeys(_folder(result_dir, name) for name in names)]
-    folder = Path(result_dir) / f"compare-{digest([one.name for one in found])[:8]}"
+    folders = dict.fromkeys(_folder(result_dir, name).resolve() for name in names)
+    found = [results.read(Run(folder, folder)) for folder in folders]
+    folder = Path(result_dir) / f"compare-{digest(list(map(str, folders)))[:8]}"
     panels = comparison.plots(found)
     _save_figures(folder, panels, title="")
     path = folder / "report.html"

@@ -16,12 +16,15 @@ from lira.runs import Run
 from lira.tables import strongest, summary_table
 
 EXPOSED = 12  # most and as many least exposed members: what a page shows without growing long
+AUDIT = {
+    "target", "attack", "epsilon_lower", "epsilon_upper", "delta", "confidence", "audited", "guesses", "right",
+}  # fmt: skip
 _NEEDED = {  # the columns that the report reads, and the flag or script that makes the table
     "attack.csv": ({"attack", "target", "accuracy", "auc", "n_members", "n_nonmembers"}, "attack_lira.py"),
     "samples.csv": ({"target", "sample", "label", "member"}, "attack_lira.py"),
     "classes.csv": ({"attack", "class", "accuracy", "auc", "guesses"}, "attack_lira.py"),
     "curve.csv": ({"attack", "target", "accuracy", "shadows"}, "attack_lira.py with --curve"),
-    "audit.csv": ({"target", "attack", "epsilon_lower", "epsilon_upper", "confidence"}, ""),
+    "audit.csv": (AUDIT, "attack_lira.py"),
     "models.csv": ({"role", "index", "test_accuracy", "train_accuracy", "seconds"}, "train_model.py"),
 }
 

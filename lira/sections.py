@@ -90,7 +90,6 @@ def _whose(results: Results, row: pd.Series, guessing: float) -> list[str]:
         lines.append(
             "The interval does not lie above guessing: at this threshold no leak was shown, which is no proof of none."
         )
-    lines += results.made.get("notes", [])
     return lines
 
 

@@ -9,6 +9,7 @@ from scripts import call, contents, refused, script, stamps
 from test_page import attacked, summary
 
 import attack_lira
+import train_model
 from lira import report, results
 from lira.metrics import clopper_pearson
 from lira.runs import Run
@@ -137,6 +138,42 @@ def test_runs_that_cannot_be_compared_are_named(tmp_path):
     assert "attack.csv is missing" in refused(
         attack_lira.main, ["--result-dir", str(tmp_path), "--compare", "dp", "plain"]
     )
+
+
+def test_runs_of_one_name_are_two_and_the_same_run_is_one(tmp_path, undrawn):
+    two_runs(tmp_path / "first")
+    two_runs(tmp_path / "second")
+    here, other, third = (str(tmp_path / path) for path in ("first/plain", "second/plain", "second/dp"))
+    path = report.compare(str(tmp_path), [here, f"{here}/../plain", other])
+    tree = parse(path.read_text())
+    assert len(table(section(tree, "runs"))) == 3
+    assert here in text(tree)
+    assert other in text(tree)
+    assert path != report.compare(str(tmp_path), [here, third])
+
+
+def test_another_number_of_shadows_is_a_difference(tmp_path, undrawn):
+    plain = two_runs(tmp_path)[1]
+    attack = pd.read_csv(plain.results / "attack.csv")
+    plain.save_table("attack.csv", attack.assign(shadows=16))
+    tree = parse(report.compare(str(tmp_path), ["dp", "plain"]).read_text())
+    settings = {row[0]: row[1:] for row in table(section(tree, "settings"))[1:]}
+    assert settings["shadows"] == [str(attack.shadows.iloc[0]), "16"]
+
+
+@pytest.mark.parametrize(
+    ("main", "flags"),
+    [
+        (train_model.main, ["--report-only"]),
+        (train_model.main, ["--compare", "dp"]),
+        (train_model.main, ["--scores", "theirs.npz"]),
+        (attack_lira.main, ["--plan"]),
+    ],
+)
+def test_what_only_the_other_script_does_is_refused(own, main, flags):
+    before = stamps(own.folder)
+    assert f"{flags[0]} is a flag of " in refused(main, [*own.argv, *flags])
+    assert stamps(own.folder) == before
 
 
 # --- elsewhere -----------------------------------------------------------------------------------------------------

@@ -109,6 +109,7 @@ def test_attacks_are_names_between_commas():
         (("--epoch", "3"), "unrecognized arguments: --epoch"),  # no abbreviations: they change their meaning
         (("stray",), "unrecognized arguments: stray"),
         (("--compile",), "--compile does not see DP.*: leave it out, or add --disable-dp"),
+        (("--report-only", "--compare", "a"), "--report-only and --compare are two pages"),
         (("--attacks", "lira,magic"), "no attack is called 'magic', choose from lira, "),
     ],
 )
