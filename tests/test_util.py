@@ -220,7 +220,7 @@ def test_every_flag_shows_its_default_and_the_users_come_first(capsys):
         ("", ""),
         ("--disable-dp", "--disable-dp"),
         ("-n 100 --lr 0.05 --dataset cifar10 --disable-dp", "--disable-dp"),
-        ("--optimizer adam --lr 0.001", "--optimizer adam"),
+        ("--optimizer adam --lr 0.002", "--optimizer adam"),
         ("--optimizer adam --lr 0.05", "--optimizer adam --lr 0.05"),
         ("-c 1 --sigma 0.5 -r 3", "--n-runs 3 --sigma 0.5 --max-per-sample-grad-norm 1.0"),
         ("--no-augment --attacks lira,loss --threads 2", "--no-augment --attacks lira,loss --threads 2"),
