@@ -66,10 +66,13 @@ def train_epoch(model, optimizer, pool, batches, *, precision: str, progress: Ca
 
 @torch.no_grad()
 def evaluate(model, pool: PicturePool, index: torch.Tensor, *, batch_size: int, precision: str):
-    """(mean loss, accuracy) in eval mode on pictures as they are."""
+    """(mean loss, accuracy) in eval mode on pictures as they are, at most batch_size at once.
+
+    On CPU never more than 256: larger parts are hardly faster and took 0.6 GB more beside a ResNet18's training."""
     model.eval()
     loss_sum, hits = torch.zeros((), device=pool.device), torch.zeros((), device=pool.device)
-    for part in index.to(pool.device).split(batch_size):
+    size = min(batch_size, 256) if pool.device.type == "cpu" else batch_size
+    for part in index.to(pool.device).split(size):
         with torch.autocast(pool.device.type, torch.bfloat16, enabled=precision == "bf16"):
             logits = model(pool.plain(part))
         loss_sum += F.cross_entropy(logits.float(), pool.y[part], reduction="sum")

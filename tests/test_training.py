@@ -228,6 +228,15 @@ def test_test_figures_are_those_of_eval_mode():
     assert evaluate(model, one, torch.from_numpy(TESTED), **settings)[0] == pytest.approx(history[-1]["test_loss"])
 
 
+def test_questions_on_cpu_come_in_parts_of_at_most_256():
+    one, sizes = pool(n_train=600), []
+    model = normed(4, 3)
+    model.register_forward_hook(lambda module, given, got: sizes.append(len(got)))
+    for batch_size in (1024, 250):
+        evaluate(model, one, torch.arange(600), batch_size=batch_size, precision="fp32")
+    assert sizes == [256, 256, 88, 250, 250, 100]
+
+
 def test_train_figures_are_the_mean_over_pictures_not_over_batches():
     """Rate (almost) 0, no augmentation: every batch meets the same weights, so the mean is that of all pictures."""
     from scripts import mlp
