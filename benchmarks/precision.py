@@ -21,7 +21,7 @@ from scipy import stats
 ROOT = Path(__file__).parents[1]
 FLAGS = shlex.split(
     "--dataset digits --network ConvNet --epochs 20 --lr 0.02 --train-batch-size 64 --n-train 200 --no-augment "
-    "--n-runs 2 --n-shadows 8"
+    "--n-runs 2 --n-shadows 6"
 )
 ATTACKS = ("lira", "lira-bayes", "loss")
 FIGURES = ("accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001")
