@@ -124,8 +124,9 @@ def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, Evidence, str
         promised=_promises(run, jobs) if config.dp else None,
     )
     run.save_models_table()
-    print(setup.describe())
-    return run, evidence, setup.describe()
+    data = setup.describe()  # compares all pictures with each other: once
+    print(data)
+    return run, evidence, data
 
 
 def _promises(run: Run, jobs: Sequence[fleet.Job]) -> np.ndarray:

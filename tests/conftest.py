@@ -4,10 +4,7 @@ import os
 
 import pytest
 import torch
-from scripts import FLAGS, Finished, call, run_folders
-
-import attack_lira
-import train_model
+from scripts import FLAGS, Finished
 
 torch.set_num_threads(1)  # repetition is bit-identical for equal numbers of threads
 
@@ -23,11 +20,7 @@ def _no_waiting_for_the_disk():
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
     """A run of two targets and four shadows, trained and attacked by main(). Look, do not touch: see `own`."""
-    folder = tmp_path_factory.mktemp("finished")
-    argv = [*FLAGS, *run_folders(folder)]
-    trained, attacked = call(train_model.main, argv), call(attack_lira.main, argv)
-    assert (trained.status, attacked.status) == (0, 0), trained.err + attacked.err
-    return Finished(folder, argv, trained, attacked)
+    return Finished.made_in(tmp_path_factory.mktemp("finished"), FLAGS)
 
 
 @pytest.fixture

@@ -123,6 +123,17 @@ class Finished:
     trained: Called
     attacked: Called
 
+    @classmethod
+    def made_in(cls, folder: Path, flags: list[str]) -> "Finished":
+        """Trained and attacked by main()."""
+        import attack_lira  # here: the scripts import this file too, for its networks
+        import train_model
+
+        argv = [*flags, *run_folders(folder)]
+        trained, attacked = call(train_model.main, argv), call(attack_lira.main, argv)
+        assert (trained.status, attacked.status) == (0, 0), trained.err + attacked.err
+        return cls(folder, argv, trained, attacked)
+
     @property
     def models(self) -> Path:
         return next((self.folder / "model").iterdir())

@@ -23,11 +23,7 @@ FLAGS = shlex.split(
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("private")
-    argv = [*FLAGS, *run_folders(folder)]
-    trained, attacked = call(train_model.main, argv), call(attack_lira.main, argv)
-    assert (trained.status, attacked.status) == (0, 0), trained.err + attacked.err
-    return Finished(folder, argv, trained, attacked)
+    return Finished.made_in(tmp_path_factory.mktemp("private"), FLAGS)
 
 
 def by_hand(steps, delta=1e-5):
