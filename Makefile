@@ -15,7 +15,7 @@ test-long: .venv/ready-dev ## what takes minutes: kills at random times, a full 
 	$(RUN) benchmarks/kills.py
 	$(RUN) benchmarks/many_shadows.py --quiet
 	$(RUN) benchmarks/attacks_leakage.py
-	PYTHONPATH=.:tests $(RUN) tests/test_damage.py 10000 2>/dev/null
+	PYTHONPATH=. $(RUN) tests/storage/test_corruption.py 10000 2>/dev/null
 
 bench: .venv/ready ## the quick tables: speed against a plain loop and the hardware's limit, bf16 against fp32
 	$(RUN) benchmarks/train_throughput.py --rounds 2
@@ -29,9 +29,10 @@ browser-test: .venv/ready-browser ## the pages in headless Chromium, narrow and 
 lint: .venv/ready-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
 
 # Few pictures, small batches, no augmentation: digits leak little otherwise (benchmarks/RESULTS.md).
 DEMO = --dataset digits --network ConvNet --disable-dp --epochs 30 --lr 0.02 --train-batch-size 64 \

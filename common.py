@@ -11,58 +11,139 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
-from lira import data
-from lira.data import Pictures
+from lira.data import readers
+from lira.data.images import Images
+from lira.data.store import ImageStore
 from lira.errors import InputError
-from lira.pool import PicturePool
-from lira.split import Split, default_n_train, make_split
+from lira.storage.names import ROLES
 from network import build, check_name
 from util import Config
 
 if TYPE_CHECKING:
-    from lira.privacy import Privacy
+    from lira.privacy.dp_sgd import DPSGD
 
 # --- data sets -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class DatasetRow:
-    """How one data set is read, and whether a mirrored picture is still a picture of its class."""
+    """How one data set is read, and whether a mirrored image is still a image of its class."""
 
-    read: Callable[..., Pictures]  # (data_root, progress=…) -> Pictures
+    read: Callable[..., Images]  # (data_root, progress=…) -> Images
     flip: bool
 
 
 DATASETS = {
-    "cifar10": DatasetRow(partial(data.read_torchvision, "cifar10"), flip=True),
-    "cifar100": DatasetRow(partial(data.read_torchvision, "cifar100"), flip=True),
-    "mnist": DatasetRow(partial(data.read_torchvision, "mnist"), flip=False),
-    "digits": DatasetRow(lambda root, progress: data.read_digits(), flip=False),
+    "cifar10": DatasetRow(partial(readers.read_torchvision, "cifar10"), flip=True),
+    "cifar100": DatasetRow(partial(readers.read_torchvision, "cifar100"), flip=True),
+    "mnist": DatasetRow(partial(readers.read_torchvision, "mnist"), flip=False),
+    "digits": DatasetRow(lambda root, progress: readers.read_digits(), flip=False),
 }
 
 
-def load_dataset(name: str, data_root: str, *, progress: bool = True) -> tuple[Pictures, bool]:
-    """The pictures of a row of DATASETS or of the user's own path, and whether training may flip them.
+def load_dataset(name: str, data_root: str, *, progress: bool = True) -> tuple[Images, bool]:
+    """The images of a row of DATASETS or of the user's own path, and whether training may flip them.
 
-    Your own colour pictures are flipped, your own grey ones (digits, letters, scans) are not."""
+    Your own colour images are flipped, your own grey ones (digits, letters, scans) are not."""
     root = Path(data_root)
     if name in DATASETS:
         row = DATASETS[name]
         return row.read(root, progress=progress), row.flip
     path = Path(name)
     if path.suffix == ".npz" and os.path.isfile(path):  # noqa: PTH113 (Path.is_file() raises for a very long name)
-        pictures = data.read_npz(path)
+        images = readers.read_npz(path)
     elif os.path.isdir(path):  # noqa: PTH112
-        pictures = data.read_folder(path, root, progress=progress)
+        images = readers.read_folder(path, root, progress=progress)
     else:
         raise InputError(
             f"--dataset must be one of {', '.join(DATASETS)}, or the path of a .npz file or of a folder; "
             f"got {name!r}, which is none of them"
         )
-    return pictures, pictures.x_train.shape[1] == 3
+    return images, images.x_train.shape[1] == 3
+
+
+# --- the split ---------------------------------------------------------------------------------------------------
+
+
+def _rng(exp_idx: int, role: int, index: int, purpose: int) -> np.random.Generator:
+    """Every draw has a generator of its own, so that no model depends on what was trained before it."""
+    return np.random.default_rng(np.random.SeedSequence([exp_idx, role, index, purpose]))
+
+
+_MEMBERS, _TRAINING_SET, _WEIGHTS, _HALVES, _SAMPLING, _NOISE = range(6)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who trains on what. The training images are cut once into two halves, whatever exp_idx is.
+
+    target_half, attack_half: int64 (n_training_images // 2,), indices of training images;
+    n_samples: N, the number of target samples, which are the test images; n_train: images from a half."""
+
+    target_half: np.ndarray
+    attack_half: np.ndarray
+    n_samples: int
+    n_train: int
+    exp_idx: int
+    inclusion: str = "half"
+
+    def member(self, role: str, index: int) -> np.ndarray:
+        """Which target samples a model trains on, bool (N,).
+
+        Shadow 2k takes a random half and shadow 2k + 1 the rest; targets draw independently."""
+        if role == "shadow":
+            half = self._random_half(role, index // 2)
+            return half if index % 2 == 0 else ~half
+        if self.inclusion == "coin":
+            return _rng(self.exp_idx, ROLES.index(role), index, _MEMBERS).random(self.n_samples) < 0.5
+        return self._random_half(role, index)
+
+    def _random_half(self, role: str, index: int) -> np.ndarray:
+        order = _rng(self.exp_idx, ROLES.index(role), index, _MEMBERS).permutation(self.n_samples)
+        member = np.zeros(self.n_samples, dtype=bool)
+        member[order[: self.n_samples // 2]] = True
+        return member
+
+    def training_set(self, role: str, index: int, first_sample: int) -> np.ndarray:
+        """Indices of one model's images, int64, where target sample i has the index first_sample + i."""
+        half = self.target_half if role == "shadow" else self.attack_half
+        rng = _rng(self.exp_idx, ROLES.index(role), index, _TRAINING_SET)
+        drawn = rng.choice(half, self.n_train, replace=False)
+        return np.concatenate([drawn, first_sample + np.flatnonzero(self.member(role, index))])
+
+    def test_set(self, role: str) -> np.ndarray:
+        """The half that models of this role never draw from."""
+        return self.attack_half if role == "shadow" else self.target_half
+
+    def seed(self, role: str, index: int) -> int:
+        """What a model's weights, order of images and augmentation start from."""
+        return self._seed(role, index, _WEIGHTS)
+
+    def privacy_seeds(self, role: str, index: int) -> dict[str, int]:
+        """What the Poisson samples and the noise of DP-SGD start from: independent of each other and of seed()."""
+        return {"sampling": self._seed(role, index, _SAMPLING), "noise": self._seed(role, index, _NOISE)}
+
+    def _seed(self, role: str, index: int, purpose: int) -> int:
+        return int(_rng(self.exp_idx, ROLES.index(role), index, purpose).integers(2**63))
+
+
+def default_n_train(n_images: int) -> int:
+    """The smaller of 20,000 and 80 % of a half."""
+    return min(20_000, int(0.8 * (n_images // 2)))
+
+
+def make_split(n_images: int, n_samples: int, *, n_train: int | None, exp_idx: int, inclusion: str) -> Split:
+    """Cut n_images training images into two halves; an odd one out is left out. Raises InputError."""
+    half = n_images // 2
+    n_train = default_n_train(n_images) if n_train is None else n_train
+    if not 1 <= n_train <= half:
+        raise InputError(f"--n-train must be from 1 to {half}, a half of the {n_images} training images: got {n_train}")
+    order = _rng(0, 0, 0, _HALVES).permutation(n_images)
+    return Split(order[:half], order[half : 2 * half], n_samples, n_train, exp_idx, inclusion)
 
 
 # --- devices -------------------------------------------------------------------------------------------------------
@@ -108,18 +189,18 @@ def resolve_precision(name: str, device: torch.device) -> str:
 class Setup:
     """Flags, data and hardware brought together: all that a model or an attack of this run needs."""
 
-    pictures: Pictures
+    images: Images
     flip: bool
     split: Split
     device: torch.device
     precision: str
     network: str
     identity: dict
-    privacy: "Privacy | None" = None
+    privacy: "DPSGD | None" = None
 
     @cached_property
-    def pool(self) -> PicturePool:
-        return PicturePool(self.pictures, flip=self.flip, device=self.device)
+    def store(self) -> ImageStore:
+        return ImageStore(self.images, flip=self.flip, device=self.device)
 
     @property
     def device_name(self) -> str:
@@ -128,9 +209,9 @@ class Setup:
         return f"{self.device.type} {platform.machine()}"
 
     def build(self) -> nn.Module:
-        """A new network for these pictures, its weights from torch's global generator."""
-        _, channels, *size = self.pictures.x_train.shape
-        model = build(self.network, num_classes=len(self.pictures.class_names), in_channels=channels, size=tuple(size))
+        """A new network for these images, its weights from torch's global generator."""
+        _, channels, *size = self.images.x_train.shape
+        model = build(self.network, num_classes=len(self.images.class_names), in_channels=channels, size=tuple(size))
         return self.privacy.fit(model) if self.privacy else model
 
     def make_private(self, role: str, index: int) -> Callable | None:
@@ -155,19 +236,19 @@ class Setup:
 
     def describe(self) -> str:
         """What is trained on what, for the screen; names target samples that a half holds too."""
-        n_train, n_test = len(self.pictures.x_train), len(self.pictures.x_test)
-        shape = "x".join(map(str, self.pictures.x_train.shape[1:]))
+        n_train, n_test = len(self.images.x_train), len(self.images.x_test)
+        shape = "x".join(map(str, self.images.x_train.shape[1:]))
         lines = [
-            f"{n_train:,} + {n_test:,} pictures of {shape}, {self.pictures.n_classes} classes; "
+            f"{n_train:,} + {n_test:,} images of {shape}, {self.images.n_classes} classes; "
             f"a model trains on {self.split.n_train:,} + {n_test // 2:,}",
             f"{self.network} in {self.precision} on {self.device_name}",
         ]
-        samples, twins = data.overlap(self.pictures)
+        samples, twins = readers.find_duplicates(self.images)
         if len(samples):
             named = ", ".join(f"{sample} = {twin}" for sample, twin in zip(samples[:5], twins[:5], strict=True))
             lines.append(
-                f"{len(samples):,} target samples are also training pictures, which blurs who is a member: "
-                f"test {'pictures' if len(samples) > 1 else 'picture'} = training: {named}{', …' * (len(samples) > 5)}"
+                f"{len(samples):,} target samples are also training images, which blurs who is a member: "
+                f"test {'images' if len(samples) > 1 else 'image'} = training: {named}{', …' * (len(samples) > 5)}"
             )
         return "\n".join(lines)
 
@@ -196,27 +277,27 @@ def prepare(config: Config, *, local_rank: int = 0) -> Setup:
     check_name(config.model.network)
     device = resolve_device(config.run.device, local_rank=local_rank)
     precision = resolve_precision(config.train.precision, device)
-    pictures, flip = load_dataset(config.data.dataset, config.data.data_root, progress=not config.run.quiet)
+    images, flip = load_dataset(config.data.dataset, config.data.data_root, progress=not config.run.quiet)
     split = make_split(
-        len(pictures.x_train), len(pictures.x_test), n_train=config.data.n_train,
+        len(images.x_train), len(images.x_test), n_train=config.data.n_train,
         exp_idx=config.model.exp_idx, inclusion=config.data.target_inclusion,
     )  # fmt: skip
     identity = config.identity(
-        precision=precision, n_train=split.n_train, fingerprint=pictures.fingerprint,
-        n_train_is_default=split.n_train == default_n_train(len(pictures.x_train)),
+        precision=precision, n_train=split.n_train, fingerprint=images.fingerprint,
+        n_train_is_default=split.n_train == default_n_train(len(images.x_train)),
     )  # fmt: skip
-    privacy = _privacy(config, n_pictures=split.n_train + split.n_samples // 2)
-    setup = Setup(pictures, flip, split, device, precision, config.model.network, identity, privacy)
+    privacy = _privacy(config, n_images=split.n_train + split.n_samples // 2)
+    setup = Setup(images, flip, split, device, precision, config.model.network, identity, privacy)
     model = setup.build()  # a network that does not fit is refused before anything is written
     if privacy:
-        privacy.check(model, tuple(pictures.x_train.shape[1:]))
+        privacy.check(model, tuple(images.x_train.shape[1:]))
     return setup
 
 
-def _privacy(config: Config, *, n_pictures: int) -> "Privacy | None":
+def _privacy(config: Config, *, n_images: int) -> "DPSGD | None":
     if not config.dp:
         return None
-    from lira.privacy import Privacy  # here: only what is private needs Opacus
+    from lira.privacy.dp_sgd import DPSGD  # here: only what is private needs Opacus
 
     train = config.train
-    return Privacy(n_pictures=n_pictures, batch_size=train.train_batch_size, epochs=train.epochs, **asdict(config.dp))
+    return DPSGD(n_images=n_images, batch_size=train.train_batch_size, epochs=train.epochs, **asdict(config.dp))

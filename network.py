@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lira.errors import InputError
+from lira.errors import InputError, one_line
 from resnet import STAGES, resnet
 
 
@@ -17,7 +17,7 @@ class ConvNet(nn.Sequential):
     """Two 5x5 convolutions of 64 channels without padding, each with 2x2 max-pooling and ReLU; a hidden layer of 512.
 
     ReLU after pooling gives the same bits and gradients as before it, on a quarter of the values. Two such stages need
-    16 pixels; a smaller picture gets a black margin up to that size."""
+    16 pixels; a smaller image gets a black margin up to that size."""
 
     SMALLEST = 16
 
@@ -58,7 +58,7 @@ def check_name(name: str) -> None:
 def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int]) -> nn.Module:
     """A new network, its weights drawn from torch's global generator: (B, C, H, W) -> logits (B, num_classes).
 
-    Raises InputError where the network cannot be made, or does not answer one picture with num_classes logits."""
+    Raises InputError where the network cannot be made, or does not answer one image with num_classes logits."""
     check_name(name)
     factory = partial(NETWORKS[name], size=size) if name in NETWORKS else _user_factory(name)
     try:
@@ -73,10 +73,11 @@ def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int
     except InputError:
         raise
     except Exception as error:  # whatever a user's factory raises is the user's to mend
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"network {name} fails on pictures of {in_channels}x{size[0]}x{size[1]}: {reason}") from error
+        raise InputError(
+            f"network {name} fails on images of {in_channels}x{size[0]}x{size[1]}: {one_line(error)}"
+        ) from error
     if shape != (2, num_classes):
-        raise InputError(f"network {name} must answer 2 pictures with logits (2, {num_classes}), got {shape}")
+        raise InputError(f"network {name} must answer 2 images with logits (2, {num_classes}), got {shape}")
     return model.train()
 
 
@@ -88,5 +89,6 @@ def _user_factory(name: str):
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # the user's module runs here: a slip in it is the user's to mend
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"--network {name}: cannot find factory {attribute!r} in {module_name!r}: {reason}") from error
+        raise InputError(
+            f"--network {name}: cannot find factory {attribute!r} in {module_name!r}: {one_line(error)}"
+        ) from error

@@ -1,6 +1,6 @@
-"""ResNet18/34/50 for small pictures: torchvision's residual stages behind the CIFAR stem.
+"""ResNet18/34/50 for small images: torchvision's residual stages behind the CIFAR stem.
 
-The stem of the ImageNet networks shrinks a picture to a quarter before the first block; He et al. (arXiv 1512.03385,
+The stem of the ImageNet networks shrinks a image to a quarter before the first block; He et al. (arXiv 1512.03385,
 section 4.2) use one 3x3 convolution of stride 1 and no pooling for CIFAR. The average pooling at the end makes the
 network right for any size."""
 
@@ -15,7 +15,7 @@ STAGES = {
 
 
 def resnet(name: str, *, num_classes: int, in_channels: int) -> ResNet:
-    """A row of STAGES with the CIFAR stem; pictures (B, in_channels, H, W) -> logits (B, num_classes)."""
+    """A row of STAGES with the CIFAR stem; images (B, in_channels, H, W) -> logits (B, num_classes)."""
     block, layers = STAGES[name]
     model = ResNet(block, list(layers), num_classes=num_classes)
     model.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, stride=1, padding=1, bias=False)

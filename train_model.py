@@ -9,14 +9,16 @@ import time
 from collections.abc import Sequence
 
 from common import Setup, prepare
-from lira import fleet, forecast
-from lira.checkpoints import Checkpoints
-from lira.errors import ModelError, say
-from lira.flags import refuse
-from lira.memory import keep_freed_memory
-from lira.runs import Run, open_run
-from lira.training import train_model
-from lira.workers import Workers, join
+from lira.errors import ModelError, warn
+from lira.flags import reject_flags
+from lira.storage.runs import Run, open_run
+from lira.training import schedule
+from lira.training.checkpoints import Checkpoints
+from lira.training.cost import describe_cost, measure_cost
+from lira.training.kernels import keep_freed_memory
+from lira.training.loop import train_model
+from lira.training.progress import progress_bars
+from lira.training.workers import Workers, join_workers
 from util import Config, attack_command, run_script
 
 
@@ -27,35 +29,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train_fleet(config: Config, argv: Sequence[str]) -> int:
     """Train what is missing on disk. Returns the exit status: 0, or 1 where a model failed."""
-    refuse(config.attack, "scores", "report_only", "compare", script="attack_lira.py")
+    reject_flags(config.attack, "scores", "report_only", "compare", script="attack_lira.py")
     keep_freed_memory()
-    workers = join()
+    workers = join_workers()
     workers.share_threads(config.run.threads)
-    with workers.after(workers.local_rank == 0, f"data of machine {workers.node}"):
+    with workers.run_first(workers.local_rank == 0, f"data of machine {workers.node}"):
         setup = prepare(config, local_rank=workers.local_rank)
-    jobs = fleet.shard(fleet.plan(config.model.n_runs, config.model.n_shadows), *config.run.shard or (1, 1))
+    jobs = schedule.shard(schedule.plan(config.model.n_runs, config.model.n_shadows), *config.run.shard or (1, 1))
     if config.run.plan:
         return _plan(jobs, config, setup, workers)
-    with workers.after(workers.leader, "folders"):
+    with workers.run_first(workers.leader, "folders"):
         run = open_run(config.run.model_dir, config.run.result_dir, setup.identity, provenance=setup.provenance(argv))
         if workers.leader:
-            run.tidy()
+            run.remove_temporary_files()
             if not workers.restarts:
-                run.forget_failures(jobs)
+                run.clear_failures(jobs)
     try:
         with workers.stopped_by_signal():
             _train_missing(jobs, config, setup, run, workers)
     except KeyboardInterrupt:
         if workers.leader:
-            raise KeyboardInterrupt(fleet.so_far(jobs, run)) from None
+            raise KeyboardInterrupt(schedule.so_far(jobs, run)) from None
         return 130
     if workers.leader:
-        everything = fleet.plan(config.model.n_runs, config.model.n_shadows)
-        fleet.summary(jobs, everything, run, attack_command(config, beside=sys.argv[0]))
+        everything = schedule.plan(config.model.n_runs, config.model.n_shadows)
+        schedule.summary(jobs, everything, run, attack_command(config, beside=sys.argv[0]))
     return 0 if run.count(jobs) == len(jobs) else 1  # the same for all workers: torchrun takes a lone failure amiss
 
 
-def _train_missing(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run: Run, workers: Workers) -> None:
+def _train_missing(jobs: Sequence[schedule.Job], config: Config, setup: Setup, run: Run, workers: Workers) -> None:
     sound = {job for job in jobs if run.is_complete(*job)} if workers.leader else set()  # damaged ones are moved aside
     done, start = len(sound), time.perf_counter()
     if workers.leader:
@@ -63,32 +65,34 @@ def _train_missing(jobs: Sequence[fleet.Job], config: Config, setup: Setup, run:
         print(f"run {run.name}: {done} of {len(jobs)} models are complete, training {len(jobs) - done}{several}")
         print(setup.describe_training(), flush=True)
     checkpoints = Checkpoints(config.train.checkpoint_every)
-    with fleet.bars(
+    with progress_bars(
         n_models=len(jobs),
         n_done=done,
-        pictures_per_model=config.train.epochs * (setup.split.n_train + setup.split.n_samples // 2),
+        images_per_model=config.train.epochs * (setup.split.n_train + setup.split.n_samples // 2),
         quiet=config.run.quiet,
         workers=workers,
         count_done=lambda: run.count(jobs),
     ) as shown:
-        fleet.train_all(
+        schedule.train_all(
             jobs,
             lambda job: _train_one(job, config, setup, run, shown, checkpoints),
             shown,
             workers=workers,
             settled=lambda job: job in sound or run.is_complete(*job) or run.failure(*job) is not None,
         )
-    pictures, seconds = workers.add("pictures", 0), time.perf_counter() - start
-    if workers.leader and pictures:
-        trained, rate = workers.add("trained", 0), pictures / seconds
-        print(f"trained {trained} models in {seconds / 60:.1f} min, {rate:,.0f} pictures a second")
+    images, seconds = workers.add("images", 0), time.perf_counter() - start
+    if workers.leader and images:
+        trained, rate = workers.add("trained", 0), images / seconds
+        print(f"trained {trained} models in {seconds / 60:.1f} min, {rate:,.0f} images/s")
 
 
-def _train_one(job: fleet.Job, config: Config, setup: Setup, run: Run, shown: fleet.Bars, checkpoints: Checkpoints):
-    name, epochs = fleet.job_name(job), config.train.epochs
+def _train_one(
+    job: schedule.Job, config: Config, setup: Setup, run: Run, shown: schedule.ProgressBars, checkpoints: Checkpoints
+):
+    name, epochs = schedule.job_name(job), config.train.epochs
     resume = run.load_resume(*job)
     if resume:
-        say(f"{name} goes on after epoch {len(resume['history'])} of {epochs}")
+        warn(f"{name} goes on after epoch {len(resume['history'])} of {epochs}")
         shown.resume_model(len(resume["history"]) / epochs)
     checkpoints.start_model()
 
@@ -104,8 +108,8 @@ def _train_one(job: fleet.Job, config: Config, setup: Setup, run: Run, shown: fl
         model, history = train_model(
             name,
             setup.build,
-            setup.pool,
-            setup.split.training_set(*job, setup.pool.first_sample),
+            setup.store,
+            setup.split.training_set(*job, setup.store.first_sample),
             setup.split.test_set(job[0]),
             seed=setup.split.seed(*job),
             epochs=epochs,
@@ -113,7 +117,7 @@ def _train_one(job: fleet.Job, config: Config, setup: Setup, run: Run, shown: fl
             lr_step=config.train.lr_step,
             eval_every=config.train.eval_every,
             on_epoch=on_epoch,
-            progress=shown.pictures,
+            progress=shown.images,
             resume=resume,
             on_state=on_state,
             **_settings(job, config, setup),
@@ -126,7 +130,7 @@ def _train_one(job: fleet.Job, config: Config, setup: Setup, run: Run, shown: fl
     run.save_weights(*job, model.state_dict(), record | {"device": setup.device_name, "history": history})
 
 
-def _settings(job: fleet.Job, config: Config, setup: Setup) -> dict:
+def _settings(job: schedule.Job, config: Config, setup: Setup) -> dict:
     """What training and its forecast share."""
     return {
         "make_private": setup.make_private(*job),
@@ -139,19 +143,21 @@ def _settings(job: fleet.Job, config: Config, setup: Setup) -> dict:
     }
 
 
-def _plan(jobs: Sequence[fleet.Job], config: Config, setup: Setup, workers: Workers) -> int:
+def _plan(jobs: Sequence[schedule.Job], config: Config, setup: Setup, workers: Workers) -> int:
     """Print what is there, what is missing and what that will cost; train nothing, write nothing."""
     run = open_run(config.run.model_dir, config.run.result_dir, setup.identity)
-    sets = setup.split.training_set("target", 0, setup.pool.first_sample), setup.split.test_set("target")
-    cost = forecast.measure(workers, setup.build, setup.pool, *sets, **_settings(("target", 0), config, setup))
+    sets = setup.split.training_set("target", 0, setup.store.first_sample), setup.split.test_set("target")
+    cost = measure_cost(workers, setup.build, setup.store, *sets, **_settings(("target", 0), config, setup))
     if not workers.leader:
         return 0
     missing = [job for job in jobs if not run.has_weights(*job)]
-    epochs = [config.train.epochs - run.epochs_kept(*job) for job in missing]
+    epochs = [config.train.epochs - run.epochs_completed(*job) for job in missing]
     seconds = [cost.seconds(*map(len, sets), epochs=n, evaluations=-(-n // config.train.eval_every)) for n in epochs]
     print(f"run {run.name}\n{setup.describe_training()}")
-    print(f"complete: {fleet.spell([job for job in jobs if job not in missing])}\nmissing: {fleet.spell(missing)}")
-    print(forecast.describe(cost, seconds, workers, folder=run.models, device=setup.device))
+    print(
+        f"complete: {schedule.spell([job for job in jobs if job not in missing])}\nmissing: {schedule.spell(missing)}"
+    )
+    print(describe_cost(cost, seconds, workers, folder=run.models, device=setup.device))
     return 0
 
 

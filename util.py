@@ -13,7 +13,7 @@ from lira.errors import InputError
 from lira.flags import Parser, add_argument, check_range, flag, flag_name, names, shard, spelled, value
 
 # Starting learning rates for batches of 256 with the x0.1 step, without DP. Chosen with
-# `python benchmarks/learning_rates.py` on CIFAR-10 pictures for both networks (benchmarks/RESULTS.md): the most
+# `python benchmarks/learning_rates.py` on CIFAR-10 images for both networks (benchmarks/RESULTS.md): the most
 # accurate on ConvNet of the rates tried, and well below the rate at which either network stops training.
 LEARNING_RATES = {"SGD": 0.1, "MSGD": 0.05, "adam": 1e-3, "RMSprop": 3e-4}
 # The same for DP-SGD with C 0.1 and no step: on digits at epsilon 8, 60 steps, below the rates where training breaks.
@@ -28,9 +28,9 @@ class DataConfig:
     dataset: str = flag(
         "cifar10", help="cifar10, cifar100, mnist, digits, or your own: a .npz, or a folder of train/, test/"
     )
-    data_root: str = flag("data", help="where downloads and decoded pictures are kept", metavar="DIR")
+    data_root: str = flag("data", help="where downloads and decoded images are kept", metavar="DIR")
     n_train: int | None = flag(
-        None, type=int, low=1, help="pictures drawn from a half, beside the target samples (default: the"
+        None, type=int, low=1, help="images drawn from a half, beside the target samples (default: the"
         " smaller of 20000 and 80 %% of a half)"
     )  # fmt: skip
     augment: bool = flag(True, "--no-augment", help="no shift and no flip while training")
@@ -62,7 +62,7 @@ class TrainConfig:
         + ", ".join(f"{name} {lr:g}" for name, lr in LEARNING_RATES_DP.items()) + ")"
     )  # fmt: skip
     optimizer: str = flag("MSGD", choices=tuple(LEARNING_RATES), help="MSGD is SGD with momentum 0.9")
-    train_batch_size: int = flag(256, low=1, help="pictures a step")
+    train_batch_size: int = flag(256, low=1, help="images a step")
     lr_step: int | None = flag(
         None, type=int, low=1, help=f"epochs after which the learning rate falls to a tenth (default: {LR_STEP};"
         " without DP only)"
@@ -86,14 +86,14 @@ class DPConfig:
     )
     max_grad_norm: float = flag(
         0.1, "-c", "--max-per-sample-grad_norm", "--max-per-sample-grad-norm", low=0.0,
-        help="clipping norm of a picture's gradient"
+        help="clipping norm of a image's gradient"
     )  # fmt: skip
     delta: float = flag(1e-5, low=0.0, high=1.0, help="the delta of (epsilon, delta), a probability")
     target_epsilon: float | None = flag(
         None, type=float, low=0.0, help="instead of --sigma: the least noise that ends at or just below this epsilon"
     )
     max_physical_batch: int = flag(
-        64, low=1, help="pictures whose gradients are in memory at once; a step's are worked off in parts of this size"
+        64, low=1, help="images whose gradients are in memory at once; a step's are worked off in parts of this size"
     )
 
 
@@ -127,9 +127,9 @@ class RunConfig:
     """run"""
 
     device: str = flag("auto", help="auto, cuda, cuda:N, mps, cpu")
-    test_batch_size: int = flag(1024, low=1, help="pictures at once when a model is only asked")
+    test_batch_size: int = flag(1024, low=1, help="images at once when a model is only asked")
     model_dir: str = flag("model", help="where weights are kept", metavar="DIR")
-    result_dir: str = flag("result", help="where logs, scores and pictures go", metavar="DIR")
+    result_dir: str = flag("result", help="where logs, scores and images go", metavar="DIR")
     shard: tuple[int, int] | None = flag(
         None, type=shard, metavar="I/N", help="train part I of N only, I from 1 to N: a part for each job of an array"
     )  # fmt: skip
@@ -224,7 +224,7 @@ def _refuse_what_nothing_reads(groups: dict, *, disable_dp: bool) -> None:
     elif lr_step is not None:
         raise InputError(f"--lr-step {lr_step} has no meaning with DP: leave it out, or add --disable-dp")
     elif groups["run"].compile:
-        raise InputError("--compile does not see DP's gradients of single pictures: leave it out, or add --disable-dp")
+        raise InputError("--compile does not see DP's gradients of single images: leave it out, or add --disable-dp")
     if groups["attack"].report_only and groups["attack"].compare:
         raise InputError("--report-only and --compare are two pages: ask for one after the other")
     if dp.sigma is not None and dp.target_epsilon is not None:
@@ -278,7 +278,7 @@ def _check(config: Config) -> None:
             f"{config.model.n_shadows}, use {config.model.n_shadows + 1}"
         )
     if config.attack.attacks:
-        from lira.attacks import ATTACKS  # here: it takes a second that a run of all attacks need not wait for
+        from lira.attacks.registry import ATTACKS  # here: it takes a second that a run of all attacks need not wait for
 
         for name in config.attack.attacks:
             if name not in ATTACKS:

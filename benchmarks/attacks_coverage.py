@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from intervals import misses
+from tests.helpers.intervals import misses
 
 RATES = (0.01, 0.001)
 WORLDS = [  # (samples, distance, rounded to multiples of)

@@ -15,10 +15,9 @@ from pathlib import Path
 from scipy.stats import norm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from leakage import without_information
-from shadows import DESIGNS
+from tests.helpers.leakage import without_information
+from tests.helpers.shadows import DESIGNS
 
 SAMPLES = {4: 4000, 8: 2000, 20: 600, 64: 300}  # fewer where every shadow costs more
 EVERY = [*DESIGNS, "equal over all"]

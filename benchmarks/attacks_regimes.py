@@ -19,9 +19,9 @@ from paired import FIGURES, tell_against_all
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lira.attacks import attack_targets
-from lira.metrics import auc, tpr_at_fpr
-from lira.pairing import partners
+from lira.attacks.held_out import partners
+from lira.attacks.metrics import auc, tpr_at_fpr
+from lira.attacks.run import attack_targets
 
 COLUMNS = ["auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001"]
 COMPARED = ("lira-bayes", "learned")
@@ -44,9 +44,9 @@ def from_files(folder):
         for size, part in curve[(curve.shadows >= FEWEST) & (curve.shadows < most)].groupby("shadows"):
             yield f"targets, {size} shadows", by_attack(part, part.target)
     if (folder / "leave_one_out.csv").exists():
-        left_out = pd.read_csv(folder / "leave_one_out.csv")
-        pair = left_out.target.str.extract(r"(\d+)$")[0].astype(int) // 2  # shadow 2k and 2k + 1
-        yield f"pairs of shadows, {most - 2} others", by_attack(left_out, pair)
+        held_out = pd.read_csv(folder / "leave_one_out.csv")
+        pair = held_out.target.str.extract(r"(\d+)$")[0].astype(int) // 2  # shadow 2k and 2k + 1
+        yield f"pairs of shadows, {most - 2} others", by_attack(held_out, pair)
 
 
 def at_fewer(folder, size):

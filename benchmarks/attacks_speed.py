@@ -15,8 +15,11 @@ from scipy.stats import multivariate_normal
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lira.attacks import ATTACKS, Options, Statistics, attack_targets
-from lira.formulas import fit_lira
+from lira.attacks.gaussian import fit_lira
+from lira.attacks.inputs import AttackOptions
+from lira.attacks.registry import ATTACKS
+from lira.attacks.run import attack_targets
+from lira.attacks.statistics import Statistics
 
 
 def scores(n_shadows, n_samples):
@@ -64,7 +67,7 @@ def against_scipy(n_shadows, n_samples):
     wide = phi.astype(np.float64)
 
     def ours(models=wide):
-        return fit_lira(Statistics.from_shadows(phi[1:], member[1:]), Options())(models, None)[..., 0]
+        return fit_lira(Statistics.from_shadows(phi[1:], member[1:]), AttackOptions())(models, None)[..., 0]
 
     def loop(models, samples):
         result = np.empty((models, samples))

@@ -13,9 +13,10 @@ from paired import FIGURES, tell_against_all
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lira.attacks import ATTACKS, attack_targets
-from lira.formulas import log_likelihood_ratio
-from lira.metrics import auc, tpr_at_fpr
+from lira.attacks.gaussian import log_likelihood_ratio
+from lira.attacks.metrics import auc, tpr_at_fpr
+from lira.attacks.registry import ATTACKS
+from lira.attacks.run import attack_targets
 
 N_SAMPLES = 20_000
 

@@ -3,10 +3,10 @@
     python benchmarks/dp_modes.py [--networks ConvNet ResNet18] [--batch 64] [--seconds 4]
 
 Each row is a process of its own, so that peak memory is its own: the best of three turns of the given seconds on one
-batch of random 32x32 pictures, the loss and the optimizer's step included. "ours" is what lira/privacy.py trains with:
+batch of random 32x32 images, the loss and the optimizer's step included. "ours" is what lira/privacy.py trains with:
 mode hooks with norms in fp32 and torch's fused optimizers. All but "opacus", hooks as Opacus has them, use TensorHooks.
 
-heaviest: the most that one of eight clipped pictures weighs, in units of the clipping norm C: above 1 the noise is too
+heaviest: the most that one of eight clipped images weighs, in units of the clipping norm C: above 1 the noise is too
 small for the promise. wrong: how far the gradient of the eight, without noise, is from that of a loop in fp32."""
 
 import argparse
@@ -32,7 +32,8 @@ def prepare(network: str, mode: str, *, sigma: float, batch: int):
     from opacus.optimizers import get_optimizer_class
     from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 
-    from lira.privacy import Privacy, TensorHooks, without_batch_norm
+    from lira.privacy.compatibility import TensorHooks, replace_batch_norm
+    from lira.privacy.dp_sgd import DPSGD
     from network import build
 
     torch.manual_seed(0)
@@ -41,13 +42,13 @@ def prepare(network: str, mode: str, *, sigma: float, batch: int):
         model = model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
         return model, optimizer, _plain_backward
-    model = without_batch_norm(model)
+    model = replace_batch_norm(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     if mode == "ours":
         model = model.to(memory_format=torch.channels_last)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
         known = dict(target_epsilon=None, max_grad_norm=C, delta=1e-5, max_physical_batch=batch)
-        privacy = Privacy(n_pictures=batch, batch_size=batch, epochs=1, sigma=sigma, **known)
+        privacy = DPSGD(n_images=batch, batch_size=batch, epochs=1, sigma=sigma, **known)
         return model, privacy.begin(model, optimizer, sampling=1, noise=2).optimizer, _plain_backward
     how = {"functorch": {"force_functorch": True}, "ghost": {"max_grad_norm": C}}.get(mode, {})
     mode = "hooks" if mode == "opacus" else mode
@@ -77,7 +78,7 @@ def step(model, optimizer, backward, x, y, precision: str) -> None:
 def measure(network: str, mode: str, precision: str, *, batch: int, seconds: float) -> str:
     """One row of the table."""
     warnings.filterwarnings("ignore")
-    from lira.memory import keep_freed_memory
+    from lira.training.kernels import keep_freed_memory
 
     keep_freed_memory()
     generator = torch.Generator().manual_seed(3)
@@ -99,7 +100,7 @@ def measure(network: str, mode: str, precision: str, *, batch: int, seconds: flo
 
 
 def _exactness(network: str, mode: str, precision: str, x, y) -> str:
-    """heaviest and wrong, of eight pictures without noise."""
+    """heaviest and wrong, of eight images without noise."""
     if mode == "plain":
         return ""
     reference = clipped_gradients(network, x[:8], y[:8])
@@ -117,12 +118,12 @@ def _step_gradient(network, mode, precision, x, y) -> list[torch.Tensor]:
 
 
 def clipped_gradients(network: str, x, y) -> list[list[torch.Tensor]]:
-    """Each picture's gradient in fp32, clipped: a list of one list of tensors for each picture."""
-    from lira.privacy import without_batch_norm
+    """Each image's gradient in fp32, clipped: a list of one list of tensors for each image."""
+    from lira.privacy.compatibility import replace_batch_norm
     from network import build
 
     torch.manual_seed(0)
-    model = without_batch_norm(build(network, num_classes=10, in_channels=3, size=(32, 32)))
+    model = replace_batch_norm(build(network, num_classes=10, in_channels=3, size=(32, 32)))
     result = []
     for i in range(len(x)):
         loss = F.cross_entropy(model(x[i : i + 1].contiguous()), y[i : i + 1])

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import common
 import network
-from lira.memory import keep_freed_memory
+from lira.training.kernels import keep_freed_memory
 
 MODELS, BATCH = 4, 64
 

@@ -21,16 +21,16 @@ def main() -> None:
     for name in ("rates.csv", "compiled.csv"):
         if (given.folder / name).is_file():
             for row in pd.read_csv(given.folder / name).to_dict("records"):
-                print(f"{row['network']}: {row['ours']:,.0f} pictures a second, {row['ratio']:.1f} times a plain loop, "
+                print(f"{row['network']}: {row['ours']:,.0f} images/s, {row['ratio']:.1f} times a plain loop, "
                       f"{row['share of the limit']:.1%} of the limit")  # fmt: skip
     rates = pd.read_csv(given.folder / "rates.csv").iloc[0]
     for results in sorted((given.folder / "result").iterdir()):
         models, attacks = pd.read_csv(results / "models.csv"), pd.read_csv(results / "attack.csv")
-        pictures = len(models) * pictures_a_model(results)
-        plain = pictures / max(rates["plain"], rates["with 2 workers"])
+        images = len(models) * images_a_model(results)
+        plain = images / max(rates["plain"], rates["with 2 workers"])
         print(f"\n{results.name}, on {', '.join(models.device.unique())}")
         print(f"fleet of {len(models)}: {models.seconds.sum() / given.workers / 60:.1f} min of training, "
-              f"{pictures * given.workers / models.seconds.sum():,.0f} pictures a second; "
+              f"{images * given.workers / models.seconds.sum():,.0f} images/s; "
               f"the plain loop would take {plain / 60:,.0f} min")  # fmt: skip
         print(f"test accuracy {models.test_accuracy.mean():.1%}")
         columns = {name: [with_interval(row, name) for _, row in attacks.iterrows()] for name in FIGURES}
@@ -40,8 +40,8 @@ def main() -> None:
 FIGURES = ("accuracy", "auc", "tpr_at_fpr_0.001")
 
 
-def pictures_a_model(results: Path) -> int:
-    """Pictures that one model is trained on, all epochs together."""
+def images_a_model(results: Path) -> int:
+    """Images that one model is trained on, all epochs together."""
     config = json.loads((results / "config.json").read_text())["identity"]
     with np.load(results / "scores.npz") as scores:
         return config["epochs"] * (config["n_train"] + len(scores["label"]) // 2)

@@ -1,11 +1,11 @@
 """Which learning rate trains both networks from every seed? The defaults in util.py come from this table.
 
     python benchmarks/learning_rates.py --dataset data/cifar10-jpeg
-    python benchmarks/learning_rates.py --dataset digits --dp --pictures 478 --epochs 15
+    python benchmarks/learning_rates.py --dataset digits --dp --images 478 --epochs 15
 
-Each cell trains from scratch on a few thousand pictures for a few epochs, the step x0.1 before the last one, and prints
+Each cell trains from scratch on a few thousand images for a few epochs, the step x0.1 before the last one, and prints
 the test accuracy of the worst seed. What matters is the largest rate that is safe, not the best after so few epochs.
---dp: DP-SGD with C 0.1 that ends at epsilon 8; no step. --pictures and --epochs replace the table's."""
+--dp: DP-SGD with C 0.1 that ends at epsilon 8; no step. --images and --epochs replace the table's."""
 
 import argparse
 import sys
@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import common
 from lira.errors import ModelError
-from lira.memory import keep_freed_memory
-from lira.training import train_model
+from lira.training.kernels import keep_freed_memory
+from lira.training.loop import train_model
 from util import parse_args
 
 RATES = {
@@ -33,7 +33,7 @@ RATES_DP = {
     "adam": (3e-4, 1e-3, 2e-3, 5e-3),
     "RMSprop": (1e-4, 3e-4, 1e-3, 3e-3),
 }
-NETWORKS = {"ConvNet": dict(pictures=10_000, epochs=5, seeds=3), "ResNet18": dict(pictures=2_048, epochs=3, seeds=1)}
+NETWORKS = {"ConvNet": dict(images=10_000, epochs=5, seeds=3), "ResNet18": dict(images=2_048, epochs=3, seeds=1)}
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     arguments.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     arguments.add_argument("--optimizers", nargs="+", default=list(RATES), choices=list(RATES))
     arguments.add_argument("--dp", action="store_true")
-    arguments.add_argument("--pictures", type=int)
+    arguments.add_argument("--images", type=int)
     arguments.add_argument("--epochs", type=int)
     arguments.add_argument("--seeds", type=int)
     arguments = arguments.parse_args()
@@ -58,21 +58,21 @@ def main() -> None:
             print(f"{optimizer:8}", "   ".join(cells), flush=True)
 
 
-def _worst(setup: common.Setup, optimizer: str, rate: float, *, pictures: int, epochs: int, seeds: int) -> float:
+def _worst(setup: common.Setup, optimizer: str, rate: float, *, images: int, epochs: int, seeds: int) -> float:
     """The lowest test accuracy over seeds; 0 where the loss was not finite."""
     test_set = setup.split.test_set("shadow")[:5000]
     lr_step = None if setup.privacy else epochs - 1
     train = partial(
-        train_model, "model", setup.build, setup.pool, epochs=epochs, lr=rate, lr_step=lr_step, optimizer=optimizer,
+        train_model, "model", setup.build, setup.store, epochs=epochs, lr=rate, lr_step=lr_step, optimizer=optimizer,
         batch_size=256, augment=True, precision=setup.precision, eval_every=epochs, test_batch_size=1024,
         on_epoch=lambda history: None, progress=lambda n: None,
     )  # fmt: skip
     accuracies = []
     for index in range(seeds):
-        training_set = setup.split.training_set("shadow", index, setup.pool.first_sample)[:pictures]
+        training_set = setup.split.training_set("shadow", index, setup.store.first_sample)[:images]
         seed, make_private = setup.split.seed("shadow", index), None
         if setup.privacy:
-            promise = replace(setup.privacy, n_pictures=len(training_set), epochs=epochs)
+            promise = replace(setup.privacy, n_images=len(training_set), epochs=epochs)
             make_private = partial(promise.begin, **setup.split.privacy_seeds("shadow", index))
         try:
             _, history = train(training_set, test_set, seed=seed, make_private=make_private)

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import train_model
-from lira import fleet
+from lira.training import schedule
 
 FLAGS = shlex.split(
     "--dataset digits --network ConvNet --disable-dp --epochs 20 --lr 0.02 --train-batch-size 64 --eval-every 5 -r 2"
@@ -20,7 +20,7 @@ FLAGS = shlex.split(
 
 
 def main(argv: list[str]) -> int:
-    seen, tell = [], fleet.Bars.tell  # (seconds, part done, seconds left as shown)
+    seen, tell = [], schedule.ProgressBars.tell  # (seconds, part done, seconds left as shown)
 
     def listen(bars) -> None:
         tell(bars)
@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
             left = (shown["total"] - shown["n"]) / rate
             seen.append((time.perf_counter(), shown["n"] / shown["total"], left))
 
-    fleet.Bars.tell = listen
+    schedule.ProgressBars.tell = listen
     with tempfile.TemporaryDirectory() as folder:
         folders = ["--model-dir", f"{folder}/model", "--result-dir", f"{folder}/result"]
         status = train_model.main([*FLAGS, *argv, *folders])

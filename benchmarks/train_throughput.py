@@ -1,13 +1,13 @@
-"""Pictures a second of our loop, of a plain one as tutorials write it, and what the hardware's arithmetic would allow.
+"""Images a second of our loop, of a plain one as tutorials write it, and what the hardware's arithmetic would allow.
 
     python benchmarks/train_throughput.py
     python benchmarks/train_throughput.py --dataset data/cifar10-jpeg --networks ResNet18 --rounds 5 --csv rates.csv
 
-plain: torchvision transforms a picture, a DataLoader with 0 or 2 workers, fp32, contiguous; same network, batch,
-pictures and optimizer. Each loop lives in a process of its own, as its user would start it, and their epochs go in
+plain: torchvision transforms a image, a DataLoader with 0 or 2 workers, fp32, contiguous; same network, batch,
+images and optimizer. Each loop lives in a process of its own, as its user would start it, and their epochs go in
 turns; medians of the rounds. ratio: ours over the faster plain one. limit: the best rate of a large matrix product in
 our precision, over the arithmetic of the network's forward and backward pass. outside: the share of our epoch that is
-not forward, loss, backward or optimizer step. Without --dataset the pictures are noise of CIFAR's shape: speed does not
+not forward, loss, backward or optimizer step. Without --dataset the images are noise of CIFAR's shape: speed does not
 see them."""
 
 import argparse
@@ -32,11 +32,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import common
 import network
-from lira.kernels import fast_kernels
-from lira.memory import keep_freed_memory
-from lira.pictures import Pictures, make_pictures
-from lira.pool import PicturePool
-from lira.training import Unfinished, epoch_batches, train_epoch
+from lira.data.images import Images, make_images
+from lira.data.store import ImageStore
+from lira.training.kernels import fast_kernels, keep_freed_memory
+from lira.training.loop import Trainer, epoch_batches, train_epoch
 
 BATCHES = {"ConvNet": 20, "ResNet18": 2}  # an epoch on CPU; a GPU takes 50 times as many
 LOOPS = {"ours": None, "plain": 0, "with 2 workers": 2}  # workers of the DataLoader
@@ -45,7 +44,7 @@ FORMATS = dict.fromkeys(LOOPS, "{:,.0f}".format) | {
     "share of the limit": "{:.1%}".format,
     "outside": "{:.1%}".format,
     "peak memory": lambda n: f"{n / 1e9:.2f} GB",
-    "Mflop a picture": "{:,.0f}".format,
+    "Mflop a image": "{:,.0f}".format,
     "matrix Gflop/s": "{:,.0f}".format,
 }
 
@@ -62,32 +61,32 @@ class Task:
     device: torch.device
     compiled: bool  # ours, not the plain ones
 
-    def pictures(self) -> Pictures:
+    def images(self) -> Images:
         if self.dataset:
             return common.load_dataset(self.dataset, "data", progress=False)[0]
         rng = np.random.default_rng(0)
         x, y = rng.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8), np.arange(10_000) % 10
-        return make_pictures("noise", x, y, x[:10], y[:10])
+        return make_images("noise", x, y, x[:10], y[:10])
 
-    def build(self, pictures: Pictures) -> torch.nn.Module:
-        _, channels, *size = pictures.x_train.shape
-        classes = len(pictures.class_names)
+    def build(self, images: Images) -> torch.nn.Module:
+        _, channels, *size = images.x_train.shape
+        classes = len(images.class_names)
         return network.build(self.network, num_classes=classes, in_channels=channels, size=tuple(size))
 
-    def chosen(self, pictures: Pictures) -> torch.Tensor:
-        """The pictures of one epoch."""
-        return torch.arange(self.batches * self.batch_size) % len(pictures.x_train)
+    def chosen(self, images: Images) -> torch.Tensor:
+        """The images of one epoch."""
+        return torch.arange(self.batches * self.batch_size) % len(images.x_train)
 
 
 # --- our loop ------------------------------------------------------------------------------------------------------
 
 
-def our_epoch(task: Task, pictures: Pictures):
+def our_epoch(task: Task, images: Images):
     """() -> seconds of an epoch that lie within forward, loss, backward and step."""
     keep_freed_memory()
-    pool = PicturePool(pictures, flip=True, device=task.device)
-    work = Unfinished(
-        "ours", lambda: task.build(pictures), task.device, seed=0, lr=0.01, lr_step=80, optimizer="MSGD",
+    store = ImageStore(images, flip=True, device=task.device)
+    work = Trainer(
+        "ours", lambda: task.build(images), task.device, seed=0, lr=0.01, lr_step=80, optimizer="MSGD",
         compiled=task.compiled,
     )  # fmt: skip
     precision, inside, began = common.resolve_precision("auto", task.device), [], []
@@ -96,9 +95,9 @@ def our_epoch(task: Task, pictures: Pictures):
 
     def epoch() -> float:
         inside.clear()
-        batches = epoch_batches(pool, task.chosen(pictures), work.generator, size=task.batch_size, augment=True)
+        batches = epoch_batches(store, task.chosen(images), work.generator, size=task.batch_size, augment=True)
         with fast_kernels(task.device, precision, same_sizes=True):
-            train_epoch(work.model, work.optimizer, pool, batches, precision=precision, progress=lambda n: None)
+            train_epoch(work.model, work.optimizer, store, batches, precision=precision, progress=lambda n: None)
         return sum(inside)
 
     return epoch
@@ -113,17 +112,17 @@ def now(device: torch.device) -> float:
 # --- the plain loop ------------------------------------------------------------------------------------------------
 
 
-class OnePicture(Dataset):
-    """As torchvision.datasets.CIFAR10 gives them: a PIL picture, transformed, and its label."""
+class OneImage(Dataset):
+    """As torchvision.datasets.CIFAR10 gives them: a PIL image, transformed, and its label."""
 
-    def __init__(self, pictures: Pictures, chosen: torch.Tensor):
-        self.x, self.y = pictures.x_train[chosen].permute(0, 2, 3, 1).numpy(), pictures.y_train[chosen].tolist()
+    def __init__(self, images: Images, chosen: torch.Tensor):
+        self.x, self.y = images.x_train[chosen].permute(0, 2, 3, 1).numpy(), images.y_train[chosen].tolist()
         self.transform = transforms.Compose(
             [
                 transforms.RandomCrop(self.x.shape[1:3], padding=4),
                 transforms.RandomHorizontalFlip(),
                 transforms.ToTensor(),
-                transforms.Normalize(pictures.mean, pictures.std),
+                transforms.Normalize(images.mean, images.std),
             ]
         )
 
@@ -134,12 +133,12 @@ class OnePicture(Dataset):
         return self.transform(Image.fromarray(self.x[i].squeeze())), self.y[i]
 
 
-def plain_epoch(task: Task, pictures: Pictures, workers: int):
+def plain_epoch(task: Task, images: Images, workers: int):
     """() -> nan: what lies outside the passes is not looked at."""
-    model, cuda = task.build(pictures).to(task.device), task.device.type == "cuda"
+    model, cuda = task.build(images).to(task.device), task.device.type == "cuda"
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     loader = DataLoader(
-        OnePicture(pictures, task.chosen(pictures)), batch_size=task.batch_size, shuffle=True, num_workers=workers,
+        OneImage(images, task.chosen(images)), batch_size=task.batch_size, shuffle=True, num_workers=workers,
         persistent_workers=workers > 0, pin_memory=cuda,
     )  # fmt: skip
 
@@ -162,10 +161,10 @@ def plain_epoch(task: Task, pictures: Pictures, workers: int):
 
 
 def loop_process(loop: str, task: Task, pipe) -> None:
-    """An epoch whenever the pipe says so; tells (pictures a second, share outside, peak memory in bytes)."""
+    """An epoch whenever the pipe says so; tells (images/s, share outside, peak memory in bytes)."""
     torch.set_num_threads(task.threads)
-    pictures, workers = task.pictures(), LOOPS[loop]
-    epoch = our_epoch(task, pictures) if workers is None else plain_epoch(task, pictures, workers)
+    images, workers = task.images(), LOOPS[loop]
+    epoch = our_epoch(task, images) if workers is None else plain_epoch(task, images, workers)
     while pipe.recv():
         start = now(task.device)
         inside = epoch()
@@ -204,15 +203,15 @@ def compete(task: Task, rounds: int) -> dict:
         "share of the limit": rate["ours"] * arithmetic / limit,
         "outside": statistics.median(seen["ours"][1] for seen in rates),
         "peak memory": rates[-1]["ours"][2],
-        "Mflop a picture": arithmetic / 1e6,
+        "Mflop a image": arithmetic / 1e6,
         "matrix Gflop/s": limit / 1e9,
     }
 
 
 def flops(task: Task) -> float:
-    """Arithmetic of one picture's forward and backward pass, a multiplication and an addition being two."""
-    pictures = task.pictures()
-    model, x = task.build(pictures), torch.zeros(2, *pictures.x_train.shape[1:])
+    """Arithmetic of one image's forward and backward pass, a multiplication and an addition being two."""
+    images = task.images()
+    model, x = task.build(images), torch.zeros(2, *images.x_train.shape[1:])
     with FlopCounterMode(display=False) as counter:
         model(x).sum().backward()
     return counter.get_total_flops() / len(x)

@@ -1,4 +1,4 @@
-"""Pictures a second of one worker with two threads, and of two workers with one thread each.
+"""Images a second of one worker with two threads, and of two workers with one thread each.
 
 python benchmarks/workers.py [flags of train_model.py]"""
 
@@ -19,14 +19,14 @@ WAYS = {
 
 
 def rate(command: list[str], threads: str, flags: list[str]) -> float:
-    """Pictures a second of a whole fleet, start-up left out, as the script itself prints it."""
+    """Images a second of a whole fleet, start-up left out, as the script itself prints it."""
     with tempfile.TemporaryDirectory() as folder:
         folders = ["--model-dir", f"{folder}/model", "--result-dir", f"{folder}/result"]
         said = subprocess.run(
             [*command, ROOT / "train_model.py", *flags, *folders, "--threads", threads],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-    return float(re.search(r"([\d,]+) pictures a second", said)[1].replace(",", ""))
+    return float(re.search(r"([\d,]+) images/s", said)[1].replace(",", ""))
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         for way, (command, threads) in WAYS.items():
             rates[way].append(rate(command, threads, flags))
     for way, seen in rates.items():
-        print(f"{way}: {max(seen):,.0f} pictures a second, the best of {', '.join(f'{one:,.0f}' for one in seen)}")
+        print(f"{way}: {max(seen):,.0f} images/s, the best of {', '.join(f'{one:,.0f}' for one in seen)}")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def check_range(item: Field, value) -> None:
         raise InputError(f"{name} must be a finite number, got {value}")
 
 
-def refuse(group: object, *names: str, script: str) -> None:
+def reject_flags(group: object, *names: str, script: str) -> None:
     """Raises InputError where one of these fields is given: it asks for something that only the other script does."""
     for item in fields(group):
         if item.name in names and getattr(group, item.name) != item.default:

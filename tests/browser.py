@@ -2,7 +2,7 @@
 
     python tests/browser.py result/*/report.html
 
-Fails on an error on the console, a request to anywhere, a picture that does not decode, or anything cut off at the
+Fails on an error on the console, a request to anywhere, a image that does not decode, or anything cut off at the
 side. Screenshots lie in result/browser-test/ afterwards: look at them."""
 
 import shlex
@@ -70,7 +70,7 @@ def _opened(page, path: Path) -> list[str]:
     if (excess := page.evaluate(WIDE)) > 0:
         wrong.append(f"{excess} pixels wider than the window")
     wrong += [f"cut off: {element}" for element in page.evaluate(CUT)]
-    wrong += [f"picture does not decode: {alt}" for alt in page.evaluate(BROKEN)]
+    wrong += [f"image does not decode: {alt}" for alt in page.evaluate(BROKEN)]
     page.evaluate("document.querySelectorAll('details').forEach(e => e.open = false)")
     return wrong
 

@@ -4,7 +4,8 @@ import os
 
 import pytest
 import torch
-from scripts import FLAGS, Finished
+
+from tests.helpers.scripts import FLAGS, Finished
 
 torch.set_num_threads(1)  # repetition is bit-identical for equal numbers of threads
 

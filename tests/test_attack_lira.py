@@ -5,18 +5,18 @@ import shlex
 import numpy as np
 import pandas as pd
 import pytest
-import scripts
 import torch
-from played import evidence
-from scripts import call, contents, refused, run_folders, script, stamps
 
 import attack_lira
 import train_model
-from lira import attacks
-from lira.attacks import attack_targets
-from lira.data import read_digits
-from lira.metrics import auc, auc_interval
-from lira.split import make_split
+from common import make_split
+from lira.attacks import run
+from lira.attacks.metrics import auc, auc_interval
+from lira.attacks.run import attack_targets
+from lira.data.readers import read_digits
+from tests.helpers import networks
+from tests.helpers.attack_inputs import inputs
+from tests.helpers.scripts import call, contents, rejected, run_folders, script, stamps
 
 ATTACKS = ["lira", "lira-pooled", "lira-bayes", "lira-offline", "lira-offline-pooled", "rmia", "rmia-offline"]
 ATTACKS += ["ratio", "ratio-offline", "loss"]  # learned needs 8 shadows
@@ -36,7 +36,7 @@ def asked(monkeypatch):
         return real(*args, **settings)
 
     monkeypatch.setattr(attack_lira, "query_model", query)
-    monkeypatch.setattr(attack_lira.report.plots, "plots", lambda found: {})
+    monkeypatch.setattr(attack_lira.html.plots, "plots", lambda found: {})
     return calls
 
 
@@ -47,14 +47,14 @@ def scores(run):
 
 def by_hand(run, job):
     """phi of one model from its weights, by the definition, in extended precision where the machine has it."""
-    pictures = read_digits()
-    x = (pictures.x_test.float() / 255 - pictures.mean[0]) / pictures.std[0]
-    model = scripts.mlp(10, 1).eval()
+    images = read_digits()
+    x = (images.x_test.float() / 255 - images.mean[0]) / images.std[0]
+    model = networks.mlp(10, 1).eval()
     model.load_state_dict(torch.load(run.models / f"{job[0]}_{job[1]:02d}.pt", weights_only=True)["weights"])
     with torch.no_grad():
         logits = model(x).numpy().astype(np.longdouble)
     rows = []
-    for z, label in zip(logits, pictures.y_test.tolist(), strict=True):
+    for z, label in zip(logits, images.y_test.tolist(), strict=True):
         others = np.delete(z, label)
         rows.append(z[label] - others.max() - np.log(np.exp(others - others.max()).sum()))
     return np.array(rows)
@@ -68,7 +68,7 @@ def test_every_file_of_the_design_is_written(finished):
     files = contents(finished.results)
     tables = {"attack.csv", "samples.csv", "classes.csv", "audit.csv", "models.csv", "scores.npz"}
     drawn = {f"{name}{suffix}" for name in FIGURES for suffix in (".png", ".pdf")}
-    assert set(files) == {*tables, "config.json", "attack.json", "pictures.npz", "report.html", *drawn, *logs}
+    assert set(files) == {*tables, "config.json", "attack.json", "images.npz", "report.html", *drawn, *logs}
     for name in FIGURES:
         assert files[f"{name}.png"].startswith(b"\x89PNG\r\n")
         assert files[f"{name}.pdf"].startswith(b"%PDF")
@@ -212,8 +212,8 @@ def test_shadows_that_came_later_are_asked_alone(own, asked):
     assert set(pd.read_csv(own.results / "attack.csv").shadows) == {6}
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "text", "gone"])
-def test_damaged_scores_are_made_anew(own, asked, damage):
+@pytest.mark.parametrize("corruption", ["cut", "flipped", "emptied", "text", "gone"])
+def test_corrupted_scores_are_made_anew(own, asked, corruption):
     path = own.results / "scores.npz"
     good = path.read_bytes()
     bad = {
@@ -222,7 +222,7 @@ def test_damaged_scores_are_made_anew(own, asked, damage):
         "emptied": b"",
         "text": b"no scores here",
         "gone": None,
-    }[damage]
+    }[corruption]
     path.unlink() if bad is None else path.write_bytes(bad)
     called = call(attack_lira.main, [*own.argv, "--attacks", "loss"])
     assert called.status == 0, called.err
@@ -236,7 +236,7 @@ def test_damaged_scores_are_made_anew(own, asked, damage):
 def test_missing_models_are_named_with_the_command_that_makes_them(own, asked):
     for model in ("shadow_01", "shadow_03"):
         (own.models / f"{model}.pt").unlink()
-    line = refused(attack_lira.main, own.argv)
+    line = rejected(attack_lira.main, own.argv)
     assert "shadow_01.pt and 1 more of 6 models missing" in line
     command = f"python train_model.py {shlex.join(own.argv)}"
     assert command in line
@@ -246,7 +246,7 @@ def test_missing_models_are_named_with_the_command_that_makes_them(own, asked):
 
 def test_without_any_run_no_folder_is_made_and_near_runs_are_named(own):
     near = own.models.name
-    line = refused(attack_lira.main, [*own.argv, "--epochs", "31"])
+    line = rejected(attack_lira.main, [*own.argv, "--epochs", "31"])
     assert "target_00.pt and 5 more of 6 models missing" in line
     assert near in line
     assert [path.name for path in own.models.parent.iterdir()] == [near]
@@ -259,36 +259,36 @@ def test_without_any_run_no_folder_is_made_and_near_runs_are_named(own):
         (["--attacks", "lira,,Loss"], ["Loss", "lira-offline"]),
         (["--n-shadows", "7"], ["--n-shadows", "even"]),
         (["--device", "tpu"], ["tpu", "cuda"]),
-        (["--network", "scripts:missing"], ["missing"]),
+        (["--network", "tests.helpers.networks:missing"], ["missing"]),
         (["--lr-step", "3"], ["lr_step", "80", "3"]),
     ],
 )
 def test_bad_input_is_one_line(own, asked, flags, words):
     before = stamps(own.folder)
-    line = refused(attack_lira.main, [*own.argv, *flags])
+    line = rejected(attack_lira.main, [*own.argv, *flags])
     for word in words:
         assert word in line
     assert asked == []
     assert stamps(own.folder) == before
 
 
-def test_damaged_weights_are_named(own, asked):
+def test_corrupted_weights_are_named(own, asked):
     path = own.models / "shadow_01.pt"
     good = path.read_bytes()
     for bad in (b"", b"text", good[:-100], good[:-9000] + bytes([good[-9000] ^ 1]) + good[-8999:]):
         path.write_bytes(bad)
         (own.results / "scores.npz").unlink(missing_ok=True)
-        line = refused(attack_lira.main, [*own.argv, "--quiet"])
-        assert "shadow_01.pt is damaged" in line
+        line = rejected(attack_lira.main, [*own.argv, "--quiet"])
+        assert "shadow_01.pt is corrupted" in line
 
 
 def test_a_network_that_changed_since_it_was_trained_is_one_line(own, asked, monkeypatch):
     """The user edited the factory: the weights on disk are those of another network."""
     (own.results / "scores.npz").unlink()
-    monkeypatch.setattr(scripts, "mlp", scripts.lazy)
-    line = refused(attack_lira.main, [*own.argv, "--quiet"])
+    monkeypatch.setattr(networks, "mlp", networks.lazy)
+    line = rejected(attack_lira.main, [*own.argv, "--quiet"])
     assert "target_00.pt" in line
-    assert "scripts:mlp" in line
+    assert "tests.helpers.networks:mlp" in line
 
 
 def test_lost_training_logs_do_not_stop_the_attack(own):
@@ -310,7 +310,7 @@ def test_classes_follow_from_the_samples(finished):
     ]
     for place, row in enumerate(table.itertuples()):
         own = samples[samples.label == place % 10]
-        assert row.guesses == len(own)
+        assert row.n_guesses == len(own)
         assert row.accuracy == pytest.approx((own[f"{row.attack}_decision"] == own.member).mean(), abs=1e-12)
         areas = [auc(part[row.attack], part.member) for _, part in own.groupby("target")]
         assert row.auc == pytest.approx(np.mean(areas), abs=1e-12)
@@ -330,7 +330,7 @@ def test_three_queries_are_asked_once_the_plain_one_first(own, asked):
     assert table.auc.tolist() == pytest.approx([auc(one.score, after["member"][one.target]) for one in expected])
     assert call(attack_lira.main, argv).status == 0
     assert len(asked) == TARGETS + SHADOWS
-    assert "--n-queries must be at most" in refused(attack_lira.main, [*own.argv, "--n-queries", "9999"])
+    assert "--n-queries must be at most" in rejected(attack_lira.main, [*own.argv, "--n-queries", "9999"])
 
 
 def test_only_the_attacks_asked_for_are_run_in_that_order(own, asked):
@@ -350,7 +350,7 @@ def test_only_the_attacks_asked_for_are_run_in_that_order(own, asked):
 def elsewhere(tmp_path, monkeypatch):
     """attack(given, *flags, name=…) calls main() on scores in an empty folder; no figures: they take long."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(attack_lira.report.plots, "plots", lambda found: {})
+    monkeypatch.setattr(attack_lira.html.plots, "plots", lambda found: {})
     monkeypatch.setattr(attack_lira, "prepare", None)  # no data set is read
 
     def attack(given, *flags, name="their_scores.npz", said=""):
@@ -365,7 +365,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_scores_alone_need_no_data_and_make_no_model_folder(tmp_path):
     """The real script with nothing but --scores, figures included."""
-    given = evidence(n_targets=1)
+    given = inputs(n_targets=1)
     np.savez(tmp_path / "their_scores.npz", phi=given.phi[..., 0], member=given.member)
     called = script("attack_lira.py", ["--scores", "their_scores.npz", "--quiet"], tmp_path)
     assert (called.returncode, called.stderr) == (0, "")
@@ -376,7 +376,7 @@ def test_scores_alone_need_no_data_and_make_no_model_folder(tmp_path):
 
 
 def test_the_scores_of_a_run_give_the_tables_of_the_run(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(attack_lira.report.plots, "plots", lambda found: {})
+    monkeypatch.setattr(attack_lira.html.plots, "plots", lambda found: {})
     argv = ["--scores", finished.results / "scores.npz", "-r", "2", "--result-dir", tmp_path, "--quiet"]
     assert call(attack_lira.main, argv).status == 0
     for name in ("attack.csv", "samples.csv", "classes.csv"):
@@ -384,13 +384,13 @@ def test_the_scores_of_a_run_give_the_tables_of_the_run(finished, tmp_path, monk
 
 
 def test_leaving_one_out_gives_each_shadow_a_row(elsewhere, tmp_path):
-    given = evidence()
+    given = inputs()
     elsewhere(given, "--leave-one-out", "--attacks", "lira,loss")
     table = pd.read_csv(tmp_path / "result" / "their_scores" / "leave_one_out.csv")
     assert list(zip(table.target, table.attack, strict=True)) == [
         (f"shadow_{index:02d}", name) for index in range(6) for name in ("lira", "loss")
     ]
-    expected = attacks.leave_one_out(given.phi, given.member, n_targets=2, attacks=["lira", "loss"])
+    expected = run.leave_one_out(given.phi, given.member, n_targets=2, attacks=["lira", "loss"])
     for name in ("lira", "loss"):
         areas = [auc(one.score, given.member[one.target]) for one in expected if one.attack == name]
         assert table[table.attack == name].auc.mean() == pytest.approx(np.mean(areas))
@@ -400,7 +400,7 @@ def test_leaving_one_out_gives_each_shadow_a_row(elsewhere, tmp_path):
 
 
 def test_the_curve_doubles_up_to_all_shadows(elsewhere, tmp_path):
-    elsewhere(evidence(n_shadows=10), "--curve")
+    elsewhere(inputs(n_shadows=10), "--curve")
     folder = tmp_path / "result" / "their_scores"
     curve, table = pd.read_csv(folder / "curve.csv"), pd.read_csv(folder / "attack.csv")
     for name, group in curve.groupby("attack"):
@@ -410,7 +410,7 @@ def test_the_curve_doubles_up_to_all_shadows(elsewhere, tmp_path):
 
 
 def test_the_official_convention_changes_the_lira_rows_alone(elsewhere, tmp_path):
-    given, tables = evidence(n_shadows=6), {}
+    given, tables = inputs(n_shadows=6), {}
     for convention in ("lira", "official"):
         elsewhere(given, "--convention", convention)
         tables[convention] = pd.read_csv(tmp_path / "result" / "their_scores" / "attack.csv").set_index("attack")
@@ -424,7 +424,7 @@ def test_the_official_convention_changes_the_lira_rows_alone(elsewhere, tmp_path
 
 def test_the_official_convention_leaves_one_of_four_out(elsewhere, tmp_path):
     """With a pair left out for the threshold too nothing is left to compare with: scores, but no accuracy."""
-    given = evidence(n_shadows=4)
+    given = inputs(n_shadows=4)
     elsewhere(given, "--convention", "official", "--leave-one-out", "--attacks", "lira,loss")
     table = pd.read_csv(tmp_path / "result" / "their_scores" / "leave_one_out.csv").set_index("attack")
     assert table.auc.notna().all()
@@ -436,16 +436,16 @@ def test_learned_needs_eight_shadows(elsewhere, tmp_path):
     table = tmp_path / "result" / "their_scores" / "attack.csv"
     for n_shadows, there in ((6, False), (8, True)):
         said = "" if there else "learned is left out: it needs more shadows than 6\n"
-        elsewhere(evidence(n_shadows=n_shadows, n_targets=1), "--attacks", "loss,learned", said=said)
+        elsewhere(inputs(n_shadows=n_shadows, n_targets=1), "--attacks", "loss,learned", said=said)
         assert ("learned" in set(pd.read_csv(table).attack)) == there
     table.unlink()
-    elsewhere(evidence(n_shadows=6), "--attacks", "loss")
-    line = refused(attack_lira.main, ["--scores", "their_scores.npz", "--quiet", "-r", "2", "--attacks", "learned"])
+    elsewhere(inputs(n_shadows=6), "--attacks", "loss")
+    line = rejected(attack_lira.main, ["--scores", "their_scores.npz", "--quiet", "-r", "2", "--attacks", "learned"])
     assert "--attacks learned needs more shadows than 6" in line
 
 
 def test_samples_that_no_shadow_can_judge_have_empty_cells(elsewhere, tmp_path):
-    given = evidence(n_targets=1)
+    given = inputs(n_targets=1)
     given.member[1:, :10] = True
     elsewhere(given)
     table = pd.read_csv(tmp_path / "result" / "their_scores" / "samples.csv", keep_default_na=False)
@@ -466,9 +466,9 @@ def test_samples_that_no_shadow_can_judge_have_empty_cells(elsewhere, tmp_path):
 )
 def test_bad_scores_are_one_line_and_leave_nothing(tmp_path, monkeypatch, change, words):
     monkeypatch.chdir(tmp_path)
-    given = evidence()
+    given = inputs()
     np.savez("bad.npz", **({"phi": given.phi, "member": given.member} | change(given)))
-    line = refused(attack_lira.main, ["--scores", "bad.npz", "-r", "2"])
+    line = rejected(attack_lira.main, ["--scores", "bad.npz", "-r", "2"])
     for word in words:
         assert word in line
     assert [path.name for path in tmp_path.iterdir()] == ["bad.npz"]
@@ -477,11 +477,18 @@ def test_bad_scores_are_one_line_and_leave_nothing(tmp_path, monkeypatch, change
 # --- the user's own ------------------------------------------------------------------------------------------------
 
 
-def test_own_pictures_and_network_with_batch_norm_go_end_to_end(tmp_path):
-    from reading import write_pictures
+def test_own_images_and_network_with_batch_norm_go_end_to_end(tmp_path):
+    from tests.helpers.datasets import write_images
 
-    write_pictures(tmp_path / "own")
-    argv = ["--dataset", tmp_path / "own", "--data-root", tmp_path / "data", "--network", "scripts:normed"]
+    write_images(tmp_path / "own")
+    argv = [
+        "--dataset",
+        tmp_path / "own",
+        "--data-root",
+        tmp_path / "data",
+        "--network",
+        "tests.helpers.networks:normed",
+    ]
     argv += shlex.split(
         "--disable-dp --epochs 2 --n-shadows 4 --n-train 5 --train-batch-size 7 --target-inclusion coin"
     )
@@ -511,7 +518,7 @@ def test_the_last_lines_are_the_table_and_the_verdict(finished):
     assert lines[heads] == f"test accuracy {accuracy:.1%} over 2 targets"
     assert " ".join(lines[heads + 1].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % 0.1 % FPR"
     assert set(lines[heads + 2]) == {"-"}
-    strongest = attacks.strongest(attack_targets(found["phi"], found["member"], n_targets=TARGETS))
+    strongest = run.strongest(attack_targets(found["phi"], found["member"], n_targets=TARGETS))
     for line, name in zip(lines[heads + 3 : -2], ATTACKS, strict=True):
         assert (" * " in line) == (name == strongest)
         rows, (attack, share, low, high, area, *tpr) = table[table.attack == name], line.replace(" *", "").split()
@@ -520,7 +527,7 @@ def test_the_last_lines_are_the_table_and_the_verdict(finished):
         assert float(low.strip("[%,")) < float(share.strip("%")) < float(high.strip("%]"))
         assert area == f"{rows.auc.mean():.3f}"
         assert tpr == [f"{rows['tpr_at_fpr_0.01'].mean():.2%}", f"{rows['tpr_at_fpr_0.001'].mean():.2%}†"]
-    assert lines[-1] == "* strongest by the shadows' own left-out scores; 1,200 guesses an attack"
+    assert lines[-1] == "* strongest by the shadows' own held-out scores; 1,200 guesses an attack"
     assert max(map(len, finished.attacked.out.splitlines()[heads:])) <= 80
 
 

@@ -6,21 +6,21 @@ import subprocess
 import sys
 
 import pandas as pd
-from scripts import ROOT, call
 
 import train_model
+from tests.helpers.scripts import ROOT, call
 
-SMALL = {"DATASET": "digits", "NETWORK": "tinynet:make", "EPOCHS": "2", "SHADOWS": "4", "DEVICE": "cpu"}
+SMALL = {"DATASET": "digits", "NETWORK": "tests.helpers.networks:tiny", "EPOCHS": "2", "SHADOWS": "4", "DEVICE": "cpu"}
 SMALL |= {"ROUNDS": "1", "BATCHES": "1", "COMPILED": "0", "FLAGS": "--attacks lira,lira-bayes"}
 
 
 def test_the_gpus_command_goes_on_where_it_stopped_and_ends_in_its_table(tmp_path):
     folders = ["--model-dir", str(tmp_path / "model"), "--result-dir", str(tmp_path / "result")]
-    flags = "--dataset digits --network tinynet:make --disable-dp --epochs 2 --n-shadows 4 --device cpu --shard 1/2"
+    flags = "--dataset digits --network tests.helpers.networks:tiny --disable-dp --epochs 2 --n-shadows 4 --device cpu --shard 1/2"
     assert call(train_model.main, [*shlex.split(flags), *folders, "--quiet"]).status == 0  # then the time is up
 
     env = os.environ | SMALL | {"FOLDER": str(tmp_path), "PYTHON": sys.executable}
-    env |= {"PYTHONPATH": f"{ROOT}/tests", "OMP_NUM_THREADS": "1"}
+    env |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(["bash", ROOT / "benchmarks/gpu.sh"], env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "3 of 5 models are complete, training 2" in done.stdout

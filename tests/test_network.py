@@ -13,7 +13,7 @@ SIZES = [(32, 32), (28, 28), (16, 16), (8, 8), (4, 4), (17, 40), (64, 48)]
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(28, 28), (4, 7)])
-def test_every_network_answers_small_pictures_of_any_size(name, channels, size):
+def test_every_network_answers_small_images_of_any_size(name, channels, size):
     model = build(name, num_classes=7, in_channels=channels, size=size)
     assert model.training
     assert model(torch.zeros(3, channels, *size)).shape == (3, 7)
@@ -53,7 +53,7 @@ def test_convnet_computes_what_its_description_says():
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
 
-def test_a_picture_smaller_than_the_stages_gets_a_black_margin():
+def test_a_image_smaller_than_the_stages_gets_a_black_margin():
     model = build("ConvNet", num_classes=3, in_channels=1, size=(8, 10))
     padded = model[0](torch.ones(1, 1, 8, 10))
     assert padded.shape == (1, 1, 16, 16)
@@ -61,7 +61,7 @@ def test_a_picture_smaller_than_the_stages_gets_a_black_margin():
     assert (padded[0, 0, 4:12, 3:13] == 1).all()
 
 
-@pytest.mark.parametrize("name", ["ResNet18", "ConvNet", "scripts:mlp"])
+@pytest.mark.parametrize("name", ["ResNet18", "ConvNet", "tests.helpers.networks:mlp"])
 def test_the_global_generator_decides_the_weights(name):
     def weights(seed):
         torch.manual_seed(seed)
@@ -72,7 +72,7 @@ def test_the_global_generator_decides_the_weights(name):
 
 
 def test_lazy_layers_have_their_shapes_when_a_network_is_made():
-    model = build("scripts:lazy", num_classes=3, in_channels=2, size=(8, 6))
+    model = build("tests.helpers.networks:lazy", num_classes=3, in_channels=2, size=(8, 6))
     assert model[1].weight.shape == (3, 2 * 8 * 6)
 
 
@@ -82,10 +82,10 @@ def test_lazy_layers_have_their_shapes_when_a_network_is_made():
         ("ResNet", "must be one of ConvNet, ResNet18, ResNet34, ResNet50, or module:factory"),
         ("convnet", "got 'convnet'"),
         ("no_such_module:make", "cannot find factory 'make' in 'no_such_module': ModuleNotFoundError"),
-        ("scripts:nothing", "cannot find factory 'nothing' in 'scripts': AttributeError"),
-        ("scripts:fails", r"fails on pictures of 3x8x8: RuntimeError: first line$"),
-        ("scripts:no_module", "fails on pictures of 3x8x8: AttributeError"),
-        ("scripts:one_logit_too_many", r"logits \(2, 4\), got \(2, 5\)"),
+        ("tests.helpers.networks:nothing", "cannot find factory 'nothing' in 'tests.helpers.networks': AttributeError"),
+        ("tests.helpers.networks:fails", r"fails on images of 3x8x8: RuntimeError: first line$"),
+        ("tests.helpers.networks:no_module", "fails on images of 3x8x8: AttributeError"),
+        ("tests.helpers.networks:one_logit_too_many", r"logits \(2, 4\), got \(2, 5\)"),
     ],
 )
 def test_what_cannot_be_built_is_refused(name, words):
@@ -101,7 +101,7 @@ def test_names_are_checked_without_importing():
 
 
 def test_a_factory_in_the_current_folder_is_found(tmp_path, monkeypatch):
-    (tmp_path / "network_of_mine.py").write_text("from scripts import mlp as make\n")
+    (tmp_path / "network_of_mine.py").write_text("from tests.helpers.networks import mlp as make\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["/nowhere", *__import__("sys").path])
     assert build("network_of_mine:make", num_classes=4, in_channels=3, size=(8, 8)) is not None

@@ -3,20 +3,20 @@
 import json
 import shlex
 
-import killing
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from opacus.accountants import PRVAccountant
-from scripts import Finished, call, refused, run_folders
-from test_resume import weights
 
 import attack_lira
 import train_model
+from tests.helpers import killing
+from tests.helpers.scripts import Finished, call, rejected, run_folders
+from tests.training.test_resume import weights
 
 FLAGS = shlex.split(
-    "--dataset digits --network scripts:normed --epochs 2 --n-shadows 4 --n-runs 2 --n-train 40 --sigma 0.8 -c 0.5 "
+    "--dataset digits --network tests.helpers.networks:normed --epochs 2 --n-shadows 4 --n-runs 2 --n-train 40 --sigma 0.8 -c 0.5 "
     "--eval-every 2 --precision fp32 --device cpu --checkpoint-every 1 --quiet"
 )
 
@@ -28,7 +28,7 @@ def private(tmp_path_factory):
 
 def by_hand(steps, delta=1e-5):
     accountant = PRVAccountant()
-    accountant.history = [(0.8, 1 / 2, steps)]  # 40 + 300 pictures in batches of 256
+    accountant.history = [(0.8, 1 / 2, steps)]  # 40 + 300 images in batches of 256
     return accountant.get_epsilon(delta)
 
 
@@ -63,15 +63,17 @@ def test_weights_are_those_of_the_plain_network_with_group_normalisation(private
 def test_the_verdict_stands_beside_the_promise(private):
     audit = pd.read_csv(private.results / "audit.csv")
     assert list(audit.columns) == [
-        "target", "attack", "inclusion", "epsilon_lower", "epsilon_upper", "delta", "confidence", "audited", "guesses",
-        "right", "cut_low", "cut_high",
+        "target", "attack", "inclusion", "epsilon_lower", "epsilon_upper", "delta", "confidence", "n_audited", "n_guesses",
+        "n_correct", "threshold_low", "threshold_high",
     ]  # fmt: skip
     assert audit.target.tolist() == ["target_00", "target_01"]
     assert set(audit.inclusion) == {"half"}
     np.testing.assert_allclose(audit.epsilon_upper, by_hand(4), rtol=1e-12)
     assert (audit.epsilon_lower <= audit.epsilon_upper).all()
-    assert (audit.audited == 600).all()
-    assert ((audit.right <= audit.guesses) & (audit.guesses <= 600) & (audit.cut_low <= audit.cut_high)).all()
+    assert (audit.n_audited == 600).all()
+    assert (
+        (audit.n_correct <= audit.n_guesses) & (audit.n_guesses <= 600) & (audit.threshold_low <= audit.threshold_high)
+    ).all()
     said = " ".join(private.attacked.out.split())
     assert "at 95% confidence the epsilon of this training is at least 0.00 (median over 2 targets" in said
     assert f"by the accountant it is at most {by_hand(4):.2f}, at delta 1e-05" in said
@@ -95,7 +97,7 @@ def test_a_plan_times_private_steps(private):
     called = call(train_model.main, [*private.argv, "--plan"])
     assert called.status == 0
     assert "4 steps at sample rate 0.5" in called.out
-    assert "pictures a second in training" in called.out
+    assert "images/s in training" in called.out
 
 
 @pytest.mark.parametrize(
@@ -112,11 +114,11 @@ def test_a_plan_times_private_steps(private):
         ("--disable-dp --sigma 2", "--sigma 2 has no meaning with --disable-dp"),
         ("--disable-dp --max-physical-batch 2", "--max-physical-batch 2 has no meaning with --disable-dp"),
         ("--max-physical-batch 0", "--max-physical-batch must be at least 1, got 0"),
-        ("--network test_privacy:mixing", "depends on the other pictures of the batch"),
+        ("--network test_privacy:mixing", "depends on the other images of the batch"),
     ],
 )
 def test_refused(flags, message, tmp_path):
-    argv = ["--dataset", "digits", "--network", "scripts:mlp", "--train-batch-size", "1000", "--quiet"]
+    argv = ["--dataset", "digits", "--network", "tests.helpers.networks:mlp", "--train-batch-size", "1000", "--quiet"]
     for main in (train_model.main,) if "1e-9" in flags else (train_model.main, attack_lira.main):
-        assert message in refused(main, [*argv, *shlex.split(flags), *run_folders(tmp_path)])
+        assert message in rejected(main, [*argv, *shlex.split(flags), *run_folders(tmp_path)])
     assert not (tmp_path / "model").exists()

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scripts import FLAGS, ROOT, call, contents, refused, run_folders, script, stamps
 
 import train_model
-from lira.split import make_split
+from common import make_split
+from tests.helpers.scripts import FLAGS, ROOT, call, contents, rejected, run_folders, script, stamps
 
 MODELS = ["target_00", "target_01", "shadow_00", "shadow_01", "shadow_02", "shadow_03"]
 LOG_COLUMNS = [
@@ -77,7 +77,13 @@ def test_models_table_repeats_the_last_row_of_each_log(finished):
 def test_config_holds_identity_and_provenance(finished):
     config = json.loads((finished.models / "config.json").read_text())
     identity = config["identity"]
-    expected = {"dataset": "digits", "network": "scripts:mlp", "optimizer": "MSGD", "lr": 0.1, "batch_size": 256}
+    expected = {
+        "dataset": "digits",
+        "network": "tests.helpers.networks:mlp",
+        "optimizer": "MSGD",
+        "lr": 0.1,
+        "batch_size": 256,
+    }
     expected |= {"epochs": 30, "precision": "fp32", "augment": False, "n_train": 40, "exp_idx": 0}
     expected |= {"lr_step": 80, "target_inclusion": "half"}
     assert expected.items() <= identity.items()
@@ -86,20 +92,19 @@ def test_config_holds_identity_and_provenance(finished):
 
 
 def test_test_accuracy_is_that_on_the_half_a_model_never_draws_from(finished):
-    """By hand: the stored weights on the pictures of the other half, in eval mode."""
-    from scripts import mlp
+    """By hand: the stored weights on the images of the other half, in eval mode."""
+    from lira.data.readers import read_digits
+    from tests.helpers.networks import mlp
 
-    from lira.data import read_digits
-
-    pictures = read_digits()
-    x = (pictures.x_train.float() / 255 - pictures.mean[0]) / pictures.std[0]
+    images = read_digits()
+    x = (images.x_train.float() / 255 - images.mean[0]) / images.std[0]
     split = make_split(len(x), 600, n_train=40, exp_idx=0, inclusion="half")
     table = pd.read_csv(finished.results / "models.csv")
     for role, other in (("target", split.target_half), ("shadow", split.attack_half)):
         model = mlp(10, 1).eval()
         model.load_state_dict(weights(finished.models)[f"{role}_01"])
         with torch.no_grad():
-            right = (model(x[other]).argmax(1) == pictures.y_train[other]).float().mean().item()
+            right = (model(x[other]).argmax(1) == images.y_train[other]).float().mean().item()
         row = table[(table.role == role) & (table["index"] == 1)]
         assert row.test_accuracy.item() == pytest.approx(right, abs=1.1 / len(other))
 
@@ -169,17 +174,17 @@ def test_another_exp_idx_is_another_run(tmp_path):
 )
 def test_a_run_of_other_settings_is_refused_with_the_field(own, flags, field, old, new):
     before = stamps(own.models)
-    line = refused(train_model.main, [*own.argv, *flags])
+    line = rejected(train_model.main, [*own.argv, *flags])
     assert f"{field} = {old}" in line
     assert f"ask for {new}" in line
     assert "config.json" in line
     assert stamps(own.models) == before
 
 
-def test_a_damaged_config_is_refused_in_one_line(own):
-    for damage in (b"", b"{", b"[]", b'{"identity": 3}', b"\xff\xfe"):
-        (own.models / "config.json").write_bytes(damage)
-        assert "config.json is damaged" in refused(train_model.main, own.argv)
+def test_a_corrupted_config_is_refused_in_one_line(own):
+    for corruption in (b"", b"{", b"[]", b'{"identity": 3}', b"\xff\xfe"):
+        (own.models / "config.json").write_bytes(corruption)
+        assert "config.json is corrupted" in rejected(train_model.main, own.argv)
 
 
 # --- failures ------------------------------------------------------------------------------------------------------
@@ -206,7 +211,7 @@ def test_a_loss_that_is_not_finite_ends_that_model_and_not_the_others(tmp_path, 
 
 
 def test_weights_that_blew_up_in_the_last_step_are_a_failure_too(tmp_path):
-    """One batch an epoch, one epoch: its loss is that of the fresh weights, the damage shows only afterwards."""
+    """One batch an epoch, one epoch: its loss is that of the fresh weights, the corruption shows only afterwards."""
     argv = [*QUICK, "--lr", "1e36", "--train-batch-size", "4096", *run_folders(tmp_path), "--quiet"]
     called = call(train_model.main, argv)
     assert called.status == 1
@@ -232,7 +237,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
 def test_a_folder_that_cannot_be_written_is_one_line(flag, tmp_path):
     (tmp_path / "file").write_text("no folder")
     argv = [*QUICK, *run_folders(tmp_path), flag, tmp_path / "file" / "x", "--quiet"]
-    line = refused(train_model.main, argv)
+    line = rejected(train_model.main, argv)
     assert "cannot write" in line
     assert str(tmp_path / "file") in line
 
@@ -240,7 +245,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(flag, tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_folder_is_one_line(tmp_path):
     (tmp_path / "model").mkdir(mode=0o500)
-    assert "Permission denied" in refused(train_model.main, [*QUICK, *run_folders(tmp_path), "--quiet"])
+    assert "Permission denied" in rejected(train_model.main, [*QUICK, *run_folders(tmp_path), "--quiet"])
 
 
 # --- bad input -----------------------------------------------------------------------------------------------------
@@ -251,16 +256,16 @@ def test_a_read_only_folder_is_one_line(tmp_path):
     [
         (["--dataset", "cifar11"], ["cifar11", "digits", ".npz"]),
         (["--network", "ResNet19"], ["ResNet19", "ResNet18", "module:factory"]),
-        (["--network", "scripts:missing"], ["scripts", "missing"]),
+        (["--network", "tests.helpers.networks:missing"], ["tests.helpers.networks", "missing"]),
         (["--network", "no_such_module:make"], ["no_such_module"]),
         (["--network", ":make"], ["make"]),
         (["--network", ".scripts:mlp"], [".scripts"]),
         (["--network", "syntax_error:make"], ["syntax_error", "SyntaxError"]),
-        (["--network", "scripts:FLAGS"], ["scripts:FLAGS"]),
-        (["--network", "scripts:no_module"], ["scripts:no_module"]),
-        (["--network", "scripts:fails"], ["scripts:fails", "first line"]),
-        (["--network", "scripts:one_logit_too_many"], ["(2, 10)", "(2, 11)"]),
-        (["--network", "scripts:wrong_shape"], ["(2, 10)", "(1, 2, 3)"]),
+        (["--network", "tests.helpers.networks:FLAGS"], ["tests.helpers.networks:FLAGS"]),
+        (["--network", "tests.helpers.networks:no_module"], ["tests.helpers.networks:no_module"]),
+        (["--network", "tests.helpers.networks:fails"], ["tests.helpers.networks:fails", "first line"]),
+        (["--network", "tests.helpers.networks:one_logit_too_many"], ["(2, 10)", "(2, 11)"]),
+        (["--network", "tests.helpers.networks:wrong_shape"], ["(2, 10)", "(1, 2, 3)"]),
         (["--n-shadows", "5"], ["--n-shadows", "even", "5"]),
         (["--n-shadows", "2"], ["--n-shadows", "4", "2"]),
         (["--n-train", "599"], ["--n-train", "598", "599"]),
@@ -279,7 +284,7 @@ def test_a_read_only_folder_is_one_line(tmp_path):
 def test_bad_input_is_one_line_and_leaves_nothing_behind(flags, words, tmp_path, monkeypatch):
     (tmp_path / "syntax_error.py").write_text("def make(:\n")
     monkeypatch.syspath_prepend(tmp_path)
-    line = refused(train_model.main, [*FLAGS, *flags, *run_folders(tmp_path)])
+    line = rejected(train_model.main, [*FLAGS, *flags, *run_folders(tmp_path)])
     for word in words:
         assert word in line
     assert not (tmp_path / "model").exists()
@@ -289,7 +294,7 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(flags, words, tmp_path,
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
 def test_cuda_without_a_gpu_is_refused(device, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    line = refused(train_model.main, [*FLAGS, "--device", device, *run_folders(tmp_path)])
+    line = rejected(train_model.main, [*FLAGS, "--device", device, *run_folders(tmp_path)])
     assert device in line
     assert "0 GPUs" in line
 
@@ -309,18 +314,18 @@ def test_own_arrays_that_are_wrong_are_refused(tmp_path):
     for name, arrays in wrong.items():
         path = tmp_path / f"{name}.npz"
         np.savez(path, allow_pickle=True, **arrays)
-        assert named[name] in refused(train_model.main, [*FLAGS, "--dataset", path, *run_folders(tmp_path)])
+        assert named[name] in rejected(train_model.main, [*FLAGS, "--dataset", path, *run_folders(tmp_path)])
     assert not (tmp_path / "model").exists()
 
 
 def test_a_folder_with_an_empty_class_is_refused(tmp_path):
-    from reading import write_pictures
+    from tests.helpers.datasets import write_images
 
-    write_pictures(tmp_path / "own")
-    for picture in (tmp_path / "own" / "train" / "bee").iterdir():
-        picture.unlink()
+    write_images(tmp_path / "own")
+    for image in (tmp_path / "own" / "train" / "bee").iterdir():
+        image.unlink()
     argv = [*FLAGS, "--dataset", tmp_path / "own", "--data-root", tmp_path / "data", *run_folders(tmp_path)]
-    assert "bee" in refused(train_model.main, argv)
+    assert "bee" in rejected(train_model.main, argv)
 
 
 # --- the commands of the design ------------------------------------------------------------------------------------
@@ -328,14 +333,14 @@ def test_a_folder_with_an_empty_class_is_refused(tmp_path):
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "mnist"])
 def test_without_a_network_the_missing_file_and_digits_are_named(dataset, tmp_path, monkeypatch):
-    from reading import ARCHIVES
+    from tests.helpers.datasets import ARCHIVES
 
     def urlopen(*args, **kwargs):
         raise urllib.error.URLError("[Errno -3] Temporary failure in name resolution")
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     monkeypatch.chdir(tmp_path)
-    line = refused(train_model.main, ["--dataset", dataset, "--network", "ResNet18", "--disable-dp"])
+    line = rejected(train_model.main, ["--dataset", dataset, "--network", "ResNet18", "--disable-dp"])
     for file in ARCHIVES[dataset]:
         assert f"data/{file}" in line
     assert "digits" in line
@@ -343,8 +348,8 @@ def test_without_a_network_the_missing_file_and_digits_are_named(dataset, tmp_pa
 
 
 def test_the_command_of_the_design_starts_with_resnet18_on_cifar100(tmp_path, monkeypatch):
-    """Six pictures in the official format: their half is tested, all is as with 50,000 but the time it takes."""
-    from reading import write_cifar100
+    """Six images in the official format: their half is tested, all is as with 50,000 but the time it takes."""
+    from tests.helpers.datasets import write_cifar100
 
     (tmp_path / "data").mkdir()
     write_cifar100(tmp_path / "data", monkeypatch)
@@ -372,7 +377,7 @@ def test_strange_names_of_data_stay_inside_the_folders(name, tmp_path):
     x, y = rng.integers(0, 256, (12, 8, 8), dtype=np.uint8), np.arange(12) % 3
     np.savez(path, x_train=x, y_train=y, x_test=x[:6, ::-1], y_test=y[:6])
     spelled = f"{tmp_path}/in/../in/{name}.npz"
-    argv = [*QUICK, "--network", "scripts:lazy", "--n-train", "3", *run_folders(tmp_path), "--quiet"]
+    argv = [*QUICK, "--network", "tests.helpers.networks:lazy", "--n-train", "3", *run_folders(tmp_path), "--quiet"]
     called = call(train_model.main, [*argv, "--dataset", spelled])
     assert called.status == 0, called.err
     assert {path.name for path in tmp_path.iterdir()} == {"in", "model", "result"}
@@ -388,8 +393,8 @@ def test_strange_names_of_data_stay_inside_the_folders(name, tmp_path):
 def test_the_screen_says_what_is_trained_and_what_comes_next(finished):
     lines = finished.trained.out.splitlines()
     assert lines[0] == f"run {finished.models.name}: 0 of 6 models are complete, training 6"
-    assert lines[1] == "1,197 + 600 pictures of 1x28x28, 10 classes; a model trains on 40 + 300"
-    assert lines[2].startswith("scripts:mlp in fp32 on cpu")
+    assert lines[1] == "1,197 + 600 images of 1x28x28, 10 classes; a model trains on 40 + 300"
+    assert lines[2].startswith("tests.helpers.networks:mlp in fp32 on cpu")
     assert lines[3].startswith("trained 6 models in 0.")
     assert lines[4].startswith("target: 2 models, test accuracy ")
     assert lines[5].startswith("shadow: 4 models, test accuracy ")
@@ -409,7 +414,7 @@ def test_the_command_at_the_end_attacks_the_run(own):
     assert "--lr-step" not in line
     assert "--shard" not in line
     command = line.removeprefix("now: python ")
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     shell = f"{shlex.quote(sys.executable)} {command} --attacks loss --quiet"
     called = subprocess.run(shell, shell=True, cwd=own.folder, env=env, capture_output=True, text=True, check=False)
     assert called.returncode == 0, called.stderr

@@ -7,10 +7,10 @@ import sys
 from dataclasses import fields
 
 import pytest
-from scripts import ROOT
 
 import util
 from lira.errors import InputError
+from tests.helpers.scripts import ROOT
 from util import GROUPS, LEARNING_RATES, LEARNING_RATES_DP, parse_args, run_script
 
 

@@ -1,0 +1,34 @@
+"""What models, runs and their files are called."""
+
+import re
+from collections.abc import Mapping
+
+ROLES = ("target", "shadow")  # a role's place is its code in scores.npz and in every seed
+
+
+def model_name(role: str, index: int) -> str:
+    """What a model is called on the screen, in tables and in file names: shadow_03."""
+    return f"{role}_{index:02d}"
+
+
+def safe_name(text: str) -> str:
+    """A file name for a data set's path or a network: the last part of a path, without anything a path could use."""
+    last = re.split(r"[\\/]", str(text).rstrip("\\/"))[-1].removesuffix(".npz")
+    return re.sub(r"([^\w.+-]|_)+", "-", last).strip(".-") or "unnamed"  # \w: letters and digits of any script
+
+
+def run_name(identity: Mapping) -> str:
+    """The folder of a run, from the settings that change its models."""
+    parts = [
+        safe_name(identity["dataset"]), safe_name(identity["network"]), identity["optimizer"],
+        f"lr{identity['lr']:g}", f"b{identity['batch_size']}", f"e{identity['epochs']}", identity["precision"],
+    ]  # fmt: skip
+    if not identity["augment"]:
+        parts.append("noaug")
+    if not identity["n_train_is_default"]:
+        parts.append(f"n{identity['n_train']}")
+    if "max_grad_norm" in identity:
+        epsilon = identity.get("target_epsilon")
+        parts.append(f"eps{epsilon:g}" if epsilon else f"sigma{identity['sigma']:g}")
+        parts.append(f"C{identity['max_grad_norm']:g}")
+    return "_".join([*parts, f"exp{identity['exp_idx']}"])

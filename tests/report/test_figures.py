@@ -1,0 +1,162 @@
+"""Figures that can be drawn from whatever there is, for paper, for a light and for a dark page."""
+
+import re
+import warnings
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from lira.attacks.registry import ATTACKS
+from lira.report import figures
+from lira.report.figures import Panel
+
+
+def axes_of(draw, *args, **settings):
+    """What one panel draws on, after drawing it in each of its three forms with warnings as errors."""
+    panel = Panel(lambda axes: draw(axes, *args, **settings), "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files = figures.paper([panel], title="a run")
+        light, dark = figures.svg(panel)
+    assert files[".png"].startswith(b"\x89PNG")
+    assert files[".pdf"].startswith(b"%PDF")
+    for text in (light, dark):
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+    axes = Figure().subplots()
+    panel.draw(axes)
+    return axes
+
+
+def logs(models=("target_00", "shadow_00", "shadow_01"), epochs=3):
+    return {
+        name: pd.DataFrame(
+            {
+                "epoch": range(1, epochs + 1), "train_loss": 1.0, "train_accuracy": 0.5,
+                "test_loss": [None] * (epochs - 1) + [1.2], "test_accuracy": [None] * (epochs - 1) + [0.4],
+            }
+        ).astype(float)
+        for name in models
+    }  # fmt: skip
+
+
+def curves(names):
+    return {name: (np.array([0, 0.1, 0.5]), np.array([0.1, 0.4, 0.9])) for name in names}
+
+
+# --- colours -------------------------------------------------------------------------------------------------------
+
+
+def test_the_dark_figure_is_the_light_one_in_other_colours():
+    panel = Panel(lambda axes: figures.roc(axes, curves(ATTACKS), {}, highlighted=["lira", "loss"], floor=0.01), "")
+    light, dark = figures.svg(panel)
+    assert {colour.lower() for colour in re.findall("#[0-9a-fA-F]{6}", light)} <= set(figures.DARK)
+    assert {colour.lower() for colour in re.findall("#[0-9a-fA-F]{6}", dark)} <= set(figures.DARK.values())
+    assert len(set(figures.DARK.values())) == len(figures.DARK)
+
+
+def test_equal_figures_are_equal_bytes():
+    panel = Panel(lambda axes: figures.roc(axes, curves(["lira"]), {}, highlighted=["lira"]), "")
+    assert figures.paper([panel], title="x") == figures.paper([panel], title="x")
+    assert figures.svg(panel) == figures.svg(panel)
+
+
+def test_attacks_differ_without_colour_too():
+    axes = axes_of(figures.roc, curves(ATTACKS), {}, highlighted=["learned", "lira"], floor=0.01)
+    lines = [line for line in axes.lines if line.get_label() in ATTACKS]
+    assert len({(to_hex(line.get_color()), str(line._unscaled_dash_pattern)) for line in lines}) == len(ATTACKS)
+    assert [line.get_label() for line in lines][:2] == ["learned", "lira"]
+    runs = axes_of(figures.roc, curves("ABCDEFGH"), {}, highlighted=list("ABCDEFGH"), floor=0.01).lines[:8]
+    assert len({(to_hex(line.get_color()), str(line._unscaled_dash_pattern)) for line in runs}) == 8
+    assert {line.get_label() for line in lines if line.get_lw() > 2} == {"learned", "lira"}
+
+
+def test_text_on_either_page_can_be_read():
+    """Contrast by WCAG of ink on paper at least 7, of the second ink 4.5, of lines 2.9."""
+
+    def light(colour):
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    def contrast(one, other):
+        bright, dim = sorted((light(one), light(other)), reverse=True)
+        return (bright + 0.05) / (dim + 0.05)
+
+    for paper, ink in (("#fbfaf7", list(figures.DARK)), ("#141517", list(figures.DARK.values()))):
+        assert contrast(paper, ink[0]) > 7
+        assert contrast(paper, ink[1]) > 4.5
+        assert contrast(paper, ink[3]) > 4.5, "the accent is text too"
+        assert all(contrast(paper, colour) > 2 for colour in ink[3:])
+
+
+# --- what is drawn -------------------------------------------------------------------------------------------------
+
+
+def test_curves_are_drawn_as_steps_with_their_intervals():
+    bars = {"lira": [(0.1, 0.05, 0.2, 0.4, 0.3, 0.5)]}
+    axes = axes_of(figures.roc, curves(["lira", "loss"]), bars, highlighted=["lira"], floor=0.01)
+    (line,) = [line for line in axes.lines if line.get_label() == "lira"]
+    assert line.get_drawstyle() == "steps-post"
+    assert line.get_xdata().tolist() == [0, 0.1, 0.5, 1]
+    assert line.get_ydata().tolist() == [0.1, 0.4, 0.9, 1]
+    drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+    assert ([0.1, 0.1], [0.3, 0.5]) in drawn
+    assert ([0.05, 0.2], [0.4, 0.4]) in drawn
+
+
+def test_histograms_hold_every_sample_once():
+    rng = np.random.default_rng(0)
+    members, others = rng.normal(2, 1, 300), rng.normal(0, 9, 200)
+    axes = axes_of(figures.histogram, "lira", members, others, [0.5, 0.7])
+    heights = [patch.get_data().values.sum() for patch in axes.patches]
+    assert sorted(heights) == [200, 200, 300, 300], "filled and outlined"
+
+
+@pytest.mark.parametrize("threshold", [0.0, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("score", [np.zeros(10), np.arange(10.0), np.empty(0)])
+def test_equal_scores_and_any_threshold_can_be_drawn(score, threshold):
+    """Where no guess is better than none the threshold is inf, and without held-out scores there is none."""
+    axes_of(figures.histogram, "loss", score, score[: len(score) // 2], [threshold])
+
+
+@pytest.mark.parametrize(
+    "models", [("target_00",), ("shadow_00",), ("target_03",), ("target_00", "target_01", "shadow_00")]
+)
+def test_training_curves_are_drawn_from_the_logs_there_are(models):
+    axes = axes_of(figures.training, logs(models), "accuracy")
+    assert len(axes.lines) == 2 * sum(name.startswith("target") for name in models)
+    assert len(axes.collections) == 2 * ("shadow_00" in models)
+
+
+def test_the_band_reaches_from_the_lowest_to_the_highest_shadow():
+    told = logs(("shadow_00", "shadow_01", "shadow_02"))
+    for number, log in enumerate(told.values()):
+        log["train_accuracy"] = 0.3 + 0.1 * number
+    band = axes_of(figures.training, told, "accuracy").collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(0.3)
+    assert band[:, 1].max() == pytest.approx(0.5)
+
+
+def test_the_curve_has_a_point_for_every_number_of_shadows():
+    table = pd.DataFrame({"shadows": [4, 8, 10], "auc": [0.5, 0.6, 0.7], "auc_low": 0.4, "auc_high": 0.8})
+    axes = axes_of(figures.curve, {"loss": table.iloc[1:], "lira": table}, "auc", "AUC", highlighted=["lira"])
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines) == ["lira", "loss"]
+    assert lines["loss"].get_xdata().tolist() == [8, 10]
+    assert lines["lira"].get_ydata().tolist() == [0.5, 0.6, 0.7]
+    assert len(axes.collections[0].get_segments()) == 3
+
+
+def test_class_names_are_shown_as_they_are():
+    names = ["$x_{$", "a\\b", "<&>", "猫", "long " * 20]
+    table = pd.DataFrame({"class": names, "accuracy": 0.6, "accuracy_low": 0.5, "accuracy_high": 0.7})
+    axes = axes_of(figures.classes, table, 0.5)
+    assert [label.get_text() for label in axes.get_yticklabels()][:4] == names[:4]
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 8), dtype=np.uint8)
+    axes = axes_of(figures.exposed, [list(zip(images, names, strict=True)), []], ["most", "least"])
+    for image, image in zip(axes.images, images, strict=True):
+        np.testing.assert_array_equal(image.get_array(), image.transpose(1, 2, 0))
