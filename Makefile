@@ -4,14 +4,14 @@ CHROMIUM = chromium chromium-browser google-chrome google-chrome-stable
 
 .PHONY: demo test test-long bench browser-test lint clean
 
-demo: .venv/ready ## train and attack on digits: one target after another, no download
+demo: .venv/ready ## train and attack on digits, 5 targets; no download
 	$(RUN) train_model.py $(DEMO)
 	$(RUN) attack_lira.py $(DEMO)
 
 test: .venv/ready-dev ## the test suite
 	$(RUN) -m pytest
 
-test-long: .venv/ready-dev ## what takes minutes: kills at random times, a full disk, 256 shadows, leaks, 10,000 damaged files
+test-long: .venv/ready-dev ## slow tests: kills at random times, a full disk, 256 shadows, leakage, 10,000 corrupted files
 	$(RUN) benchmarks/kills.py
 	$(RUN) benchmarks/many_shadows.py --quiet
 	$(RUN) benchmarks/attacks_leakage.py
@@ -21,7 +21,7 @@ bench: .venv/ready ## the quick tables: speed against a plain loop and the hardw
 	$(RUN) benchmarks/train_throughput.py --rounds 2
 	$(RUN) benchmarks/precision.py
 
-browser-test: .venv/ready-browser ## the pages in headless Chromium, narrow and wide, light and dark; screenshots in result/browser-test/
+browser-test: .venv/ready-browser ## the reports in headless Chromium, narrow and wide, light and dark; screenshots in result/browser-test/
 	@which $(CHROMIUM) 2>/dev/null | grep -q . || { test -x "$$(command -v apt-get)" && apt-get install -y chromium; } \
 		|| $(RUN) -m playwright install chromium
 	$(RUN) tests/browser.py
@@ -34,7 +34,7 @@ lint: .venv/ready-dev
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
 
-# Few pictures, small batches, no augmentation: digits leak little otherwise (benchmarks/RESULTS.md).
+# Few images, small batches, no augmentation: digits leak little otherwise (benchmarks/RESULTS.md).
 DEMO = --dataset digits --network ConvNet --disable-dp --epochs 30 --lr 0.02 --train-batch-size 64 \
 	--n-train 200 --no-augment --n-runs 5
 

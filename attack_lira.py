@@ -1,20 +1,20 @@
-"""Attack the targets of a run with its shadows, and report how often the attack is right.
+"""Attack the target models of a run with its shadow models, and report how accurate the attacks are.
 
 python attack_lira.py --dataset cifar100 --network ResNet18 --disable-dp
 python attack_lira.py --scores scores-from-elsewhere.npz
 """
 
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from common import prepare, unread_identities, versions
+from common import prepare, unread_identities
 from lira.attacks.inputs import AttackInputs
 from lira.attacks.run import run_attacks
 from lira.data.store import Query
@@ -22,17 +22,18 @@ from lira.errors import InputError, warn
 from lira.flags import reject_flags
 from lira.report import html, text
 from lira.report.results import exposed_images
-from lira.report.text import verdict
-from lira.storage import scores
+from lira.storage.names import Job, model_name
+from lira.storage.provenance import command, timestamp, versions
 from lira.storage.runs import Run, find_results, open_run, results_only
-from lira.storage.scores import read_scores
+from lira.storage.scores import cached_scores, read_scores
 from lira.training import schedule
 from lira.training.kernels import keep_freed_memory
 from lira.training.query import declared_queries, query_model
 from lira.training.workers import Workers
 from util import Config, run_script
 
-EXTRA = {"leave_one_out.csv": " with --leave-one-out", "curve.csv": " with --curve", "audit.csv": ""}  # not always made
+# Tables that not every attack writes, and the flag that adds them, as the warning below names it.
+OPTIONAL_TABLES = {"leave_one_out.csv": " with --leave-one-out", "curve.csv": " with --curve", "audit.csv": ""}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,107 +42,115 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def attack(config: Config, argv: Sequence[str]) -> None:
-    """Ask the models that were not asked yet, run the attacks, write everything under result/<run>/."""
+    """Query the models whose scores are not cached, run the attacks, write tables and report to result/<run>/."""
     reject_flags(config.run, "plan", script="train_model.py")
-    if config.attack.compare:
-        print(html.compare(config.run.result_dir, config.attack.compare))
+    flags = config.attack
+    if flags.compare:
+        print(html.compare(config.run.result_dir, flags.compare))
         return
-    if config.attack.report_only:
-        _report(_results_of(config))
+    if flags.report_only:
+        _report(_find_results(config))
         return
-    started, stamp = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    start, started = time.monotonic(), timestamp()
     keep_freed_memory()
-    Workers().share_threads(config.run.threads)
-    if config.attack.scores:
-        path = Path(config.attack.scores)
-        run, inputs = results_only(config.run.result_dir, path), _scores(config, path)
-        data = f"{path}: {inputs.describe()}"
+    Workers().set_threads(config.run.threads)
+    if flags.scores:
+        run, inputs, description = _read_scores(config, Path(flags.scores))
     else:
-        run, inputs, data = _ask_models(config, argv)
-    wanted = config.attack
-    made = run_attacks(
-        inputs, names=wanted.attacks or None, convention=wanted.convention, with_leave_one_out=wanted.leave_one_out,
-        with_curve=wanted.curve, quiet=config.run.quiet,
-    )  # fmt: skip
-    for name, table in made.items():
+        run, inputs, description = _query_models(config, argv)
+    tables = run_attacks(
+        inputs,
+        names=flags.attacks or None,
+        convention=flags.convention,
+        with_leave_one_out=flags.leave_one_out,
+        with_curve=flags.curve,
+        quiet=config.run.quiet,
+    )
+    for name, table in tables.items():
         run.save_table(name, table)
-    earlier = [name for name in EXTRA if name not in made and (run.results / name).exists()]
+    earlier = [name for name in OPTIONAL_TABLES if name not in tables and (run.results / name).exists()]
     for name in earlier:
-        warn(f"{run.results / name} is from an earlier run{EXTRA[name]}, not from this one")
-    run.save_json("attack.json", {
-        "command": shlex.join(["python", "attack_lira.py", *argv]), "started": stamp, "data": data,
-        "seconds": time.monotonic() - started, "versions": versions(), "earlier": earlier,
-    })  # fmt: skip
+        warn(f"{run.results / name} is from an earlier run{OPTIONAL_TABLES[name]}, not from this one")
+    attack_info = {
+        "command": command("attack_lira.py", argv),
+        "started": started,
+        "data": description,
+        "seconds": time.monotonic() - start,
+        "versions": versions(),
+        "earlier": earlier,
+    }
+    run.save_json("attack.json", attack_info)
     if inputs.images is not None:
-        run.save_arrays("images.npz", exposed_images(made, inputs.images))
+        run.save_arrays("images.npz", exposed_images(tables, inputs.images))
     _report(run)
 
 
-def _scores(config: Config, path: Path) -> AttackInputs:
-    return read_scores(path, n_targets=config.model.n_runs, inclusion=config.data.target_inclusion)
-
-
 def _report(run: Run) -> None:
-    found, page = html.write(run)
+    results, page = html.write(run)
     print(f"{page}: the report; tables, scores and figures lie beside it\n")
-    print(text.headline(found))
-    print(text.terminal_table(found.summary, found.strongest, colour=text.has_colours()))
-    if "audit.csv" in found.tables:
-        print(f"\n{verdict(found.tables['audit.csv'])}")
+    print(text.headline(results))
+    print(text.terminal_table(results.summary, results.strongest, colour=text.has_colours()))
+    if "audit.csv" in results.tables:
+        print(f"\n{text.audit_summary(results.tables['audit.csv'])}")
 
 
-def _results_of(config: Config) -> Run:
-    """The results of the run that the flags describe, found without its data and models."""
+def _find_results(config: Config) -> Run:
+    """The results of the run that the flags describe; reads neither its data nor its models."""
     if config.attack.scores:
         return results_only(config.run.result_dir, Path(config.attack.scores))
     return find_results(config.run.result_dir, unread_identities(config))
 
 
-# --- the models' answers -------------------------------------------------------------------------------------------
+def _read_scores(config: Config, path: Path) -> tuple[Run, AttackInputs, str]:
+    """The run of --scores, its attack inputs and their description."""
+    inputs = read_scores(path, n_targets=config.model.n_runs, inclusion=config.data.target_inclusion)
+    return results_only(config.run.result_dir, path), inputs, f"{path}: {inputs.describe()}"
 
 
-def _ask_models(config: Config, argv: Sequence[str]) -> tuple[Run, AttackInputs, str]:
+def _query_models(config: Config, argv: Sequence[str]) -> tuple[Run, AttackInputs, str]:
+    """The run of trained models, its attack inputs and their description. Queries the models that are not cached."""
     setup = prepare(config)
     run = open_run(config.run.model_dir, config.run.result_dir, setup.identity)
-    jobs = schedule.plan(config.model.n_runs, config.model.n_shadows)
+    jobs = schedule.planned_models(config.model.n_runs, config.model.n_shadows)
     schedule.require_models(jobs, run, argv)
-    queries = declared_queries(config.attack.n_queries, flip=setup.flip, margin=setup.store.margin)
     member = np.stack([setup.split.member(*job) for job in jobs])
     label = setup.images.y_test
     samples = torch.arange(len(label), device=setup.device) + setup.store.first_sample
-    model = setup.build().to(setup.device, memory_format=torch.channels_last)
+    model = setup.build().to(setup.device).to(memory_format=torch.channels_last)
 
-    def ask(job: schedule.Job, queries: tuple[Query, ...]) -> np.ndarray:
+    def query(job: Job, queries: tuple[Query, ...]) -> np.ndarray:
         _load(model, run.load_weights(*job), run.weights_path(*job), setup.network)
         batch_size = config.run.test_batch_size
         return query_model(model, setup.store.unaugmented, samples, label, queries=queries, batch_size=batch_size)
 
+    queries = declared_queries(config.attack.n_queries, flip=setup.flip, margin=setup.store.margin)
     inputs = AttackInputs(
-        phi=scores.gather(run, jobs, member, label.numpy(), queries, ask, quiet=config.run.quiet),
+        phi=cached_scores(run, jobs, member, label.numpy(), queries, query, quiet=config.run.quiet),
         member=member,
         n_targets=config.model.n_runs,
         label=label.numpy(),
         class_names=setup.images.class_names,
-        names=tuple(map(schedule.job_name, jobs)),
+        model_names=tuple(model_name(*job) for job in jobs),
         images=setup.images.x_test.numpy(),
         inclusion=config.data.target_inclusion,
-        guarantees=_promises(run, jobs) if config.dp else None,
+        guarantees=_guarantees(run, jobs) if config.dp else None,
     )
     run.save_models_table()
-    data = setup.describe()  # compares all images with each other: once
-    print(data)
-    return run, inputs, data
+    description = setup.describe()
+    print(description)
+    return run, inputs, description
 
 
-def _promises(run: Run, jobs: Sequence[schedule.Job]) -> np.ndarray:
+def _guarantees(run: Run, jobs: Sequence[Job]) -> np.ndarray:
     """(epsilon, delta) of each target, float64 (T, 2)."""
-    return np.array([[run.record(*job)[key] for key in ("epsilon", "delta")] for job in jobs if job[0] == "target"])
+    records = [run.record(role, index) for role, index in jobs if role == "target"]
+    return np.array([[record["epsilon"], record["delta"]] for record in records])
 
 
-def _load(model: nn.Module, weights: dict, path: Path, network: str) -> None:
+def _load(model: nn.Module, weights: dict[str, Any], path: Path, network: str) -> None:
     try:
         model.load_state_dict(weights)
-    except RuntimeError as error:  # the user's factory was edited since
+    except RuntimeError as error:
         raise InputError(
             f"{path} holds the weights of another network than {network} makes now: restore the factory, "
             "or give the changed one a name or an --exp-idx of its own"

@@ -1,8 +1,8 @@
 """ResNet18/34/50 for small images: torchvision's residual stages behind the CIFAR stem.
 
-The stem of the ImageNet networks shrinks a image to a quarter before the first block; He et al. (arXiv 1512.03385,
-section 4.2) use one 3x3 convolution of stride 1 and no pooling for CIFAR. The average pooling at the end makes the
-network right for any size."""
+The stem of the ImageNet networks divides height and width by 4 before the first block; for CIFAR, He et al. (arXiv
+1512.03385, section 4.2) use one 3x3 convolution of stride 1 and no pooling. The global average pooling at the end
+accepts images of any size."""
 
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet

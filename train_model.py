@@ -6,36 +6,38 @@ torchrun --nproc-per-node 4 train_model.py --dataset cifar100 --network ResNet18
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from common import Setup, prepare
-from lira.errors import ModelError, warn
+from lira.errors import ModelError, log
 from lira.flags import reject_flags
+from lira.storage.names import Job, model_name
 from lira.storage.runs import Run, open_run
 from lira.training import schedule
 from lira.training.checkpoints import Checkpoints
 from lira.training.cost import describe_cost, measure_cost
 from lira.training.kernels import keep_freed_memory
 from lira.training.loop import train_model
-from lira.training.progress import progress_bars
+from lira.training.progress import ProgressBars, progress_bars
 from lira.training.workers import Workers, join_workers
 from util import Config, attack_command, run_script
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
-    return run_script(lambda config: train_fleet(config, argv), argv, description=__doc__)
+    return run_script(lambda config: train_run(config, argv), argv, description=__doc__)
 
 
-def train_fleet(config: Config, argv: Sequence[str]) -> int:
-    """Train what is missing on disk. Returns the exit status: 0, or 1 where a model failed."""
+def train_run(config: Config, argv: Sequence[str]) -> int:
+    """Train the models that are missing on disk. Returns the exit status: 0, or 1 if a model failed."""
     reject_flags(config.attack, "scores", "report_only", "compare", script="attack_lira.py")
     keep_freed_memory()
     workers = join_workers()
-    workers.share_threads(config.run.threads)
+    workers.set_threads(config.run.threads)
     with workers.run_first(workers.local_rank == 0, f"data of machine {workers.node}"):
         setup = prepare(config, local_rank=workers.local_rank)
-    jobs = schedule.shard(schedule.plan(config.model.n_runs, config.model.n_shadows), *config.run.shard or (1, 1))
+    all_jobs = schedule.planned_models(config.model.n_runs, config.model.n_shadows)
+    jobs = schedule.shard(all_jobs, *config.run.shard or (1, 1))
     if config.run.plan:
         return _plan(jobs, config, setup, workers)
     with workers.run_first(workers.leader, "folders"):
@@ -49,60 +51,59 @@ def train_fleet(config: Config, argv: Sequence[str]) -> int:
             _train_missing(jobs, config, setup, run, workers)
     except KeyboardInterrupt:
         if workers.leader:
-            raise KeyboardInterrupt(schedule.so_far(jobs, run)) from None
+            raise KeyboardInterrupt(schedule.progress_so_far(jobs, run)) from None
         return 130
     if workers.leader:
-        everything = schedule.plan(config.model.n_runs, config.model.n_shadows)
-        schedule.summary(jobs, everything, run, attack_command(config, beside=sys.argv[0]))
-    return 0 if run.count(jobs) == len(jobs) else 1  # the same for all workers: torchrun takes a lone failure amiss
+        schedule.print_summary(jobs, all_jobs, run, attack_command(config, beside=sys.argv[0]))
+    # The same status from all workers: torchrun stops the others when one fails.
+    return 0 if run.n_complete(jobs) == len(jobs) else 1
 
 
-def _train_missing(jobs: Sequence[schedule.Job], config: Config, setup: Setup, run: Run, workers: Workers) -> None:
-    sound = {job for job in jobs if run.is_complete(*job)} if workers.leader else set()  # damaged ones are moved aside
-    done, start = len(sound), time.perf_counter()
+def _train_missing(jobs: Sequence[Job], config: Config, setup: Setup, run: Run, workers: Workers) -> None:
+    # is_complete() moves corrupted weights aside.
+    complete = {job for job in jobs if run.is_complete(*job)} if workers.leader else set()
+    start = time.perf_counter()
     if workers.leader:
-        several = f" with {workers.size} workers" if workers.size > 1 else ""
-        print(f"run {run.name}: {done} of {len(jobs)} models are complete, training {len(jobs) - done}{several}")
+        n_missing, suffix = len(jobs) - len(complete), f" with {workers.size} workers" if workers.size > 1 else ""
+        print(f"run {run.name}: {len(complete)} of {len(jobs)} models are complete, training {n_missing}{suffix}")
         print(setup.describe_training(), flush=True)
     checkpoints = Checkpoints(config.train.checkpoint_every)
     with progress_bars(
         n_models=len(jobs),
-        n_done=done,
+        n_done=len(complete),
         images_per_model=config.train.epochs * (setup.split.n_train + setup.split.n_samples // 2),
         quiet=config.run.quiet,
         workers=workers,
-        count_done=lambda: run.count(jobs),
-    ) as shown:
+        count_done=lambda: run.n_complete(jobs),
+    ) as progress:
         schedule.train_all(
             jobs,
-            lambda job: _train_one(job, config, setup, run, shown, checkpoints),
-            shown,
+            lambda job: _train_one(job, setup, run, progress, checkpoints),
+            progress,
             workers=workers,
-            settled=lambda job: job in sound or run.is_complete(*job) or run.failure(*job) is not None,
+            is_done=lambda job: job in complete or run.is_complete(*job) or run.failure(*job) is not None,
         )
-    images, seconds = workers.add("images", 0), time.perf_counter() - start
-    if workers.leader and images:
-        trained, rate = workers.add("trained", 0), images / seconds
-        print(f"trained {trained} models in {seconds / 60:.1f} min, {rate:,.0f} images/s")
+    n_images, seconds = workers.add("images", 0), time.perf_counter() - start
+    if workers.leader and n_images:
+        n_trained = workers.add("trained", 0)
+        print(f"trained {n_trained} models in {seconds / 60:.1f} min, {n_images / seconds:,.0f} images/s")
 
 
-def _train_one(
-    job: schedule.Job, config: Config, setup: Setup, run: Run, shown: schedule.ProgressBars, checkpoints: Checkpoints
-):
-    name, epochs = schedule.job_name(job), config.train.epochs
+def _train_one(job: Job, setup: Setup, run: Run, progress: ProgressBars, checkpoints: Checkpoints) -> None:
+    name, epochs = model_name(*job), setup.training.epochs
     resume = run.load_resume(*job)
     if resume:
-        warn(f"{name} goes on after epoch {len(resume['history'])} of {epochs}")
-        shown.resume_model(len(resume["history"]) / epochs)
+        log(f"{name} goes on after epoch {len(resume['history'])} of {epochs}")
+        progress.resume_model(len(resume["history"]) / epochs)
     checkpoints.start_model()
 
     def on_epoch(history: list[dict]) -> None:
-        shown.epoch(history[-1])
+        progress.epoch(history[-1])
         run.save_log(name, history)
 
-    def on_state(epoch: int, state) -> None:
+    def on_checkpoint(epoch: int, state_dict: Callable[[], dict]) -> None:
         if checkpoints.due(epoch):
-            checkpoints.save(lambda: run.save_resume(*job, state()))
+            checkpoints.save(lambda: run.save_resume(*job, state_dict()))
 
     try:
         model, history = train_model(
@@ -111,52 +112,38 @@ def _train_one(
             setup.store,
             setup.split.training_set(*job, setup.store.first_sample),
             setup.split.test_set(job[0]),
+            setup.training,
             seed=setup.split.seed(*job),
-            epochs=epochs,
-            lr=config.train.lr,
-            lr_step=config.train.lr_step,
-            eval_every=config.train.eval_every,
+            make_private=setup.make_private(*job),
             on_epoch=on_epoch,
-            progress=shown.images,
+            progress=progress.images,
             resume=resume,
-            on_state=on_state,
-            **_settings(job, config, setup),
+            on_checkpoint=on_checkpoint,
         )
     except ModelError as error:
         run.save_failure(*job, str(error))
         raise
-    record = setup.privacy.record() if setup.privacy else {}
+    record = setup.privacy.guarantee() if setup.privacy else {}
     record |= {key: history[-1][key] for key in ("test_accuracy", "train_accuracy", "epsilon", "seconds")}
     run.save_weights(*job, model.state_dict(), record | {"device": setup.device_name, "history": history})
 
 
-def _settings(job: schedule.Job, config: Config, setup: Setup) -> dict:
-    """What training and its forecast share."""
-    return {
-        "make_private": setup.make_private(*job),
-        "optimizer": config.train.optimizer,
-        "batch_size": config.train.train_batch_size,
-        "test_batch_size": config.run.test_batch_size,
-        "augment": config.data.augment,
-        "precision": setup.precision,
-        "compiled": config.run.compile,
-    }
-
-
-def _plan(jobs: Sequence[schedule.Job], config: Config, setup: Setup, workers: Workers) -> int:
-    """Print what is there, what is missing and what that will cost; train nothing, write nothing."""
+def _plan(jobs: Sequence[Job], config: Config, setup: Setup, workers: Workers) -> int:
+    """Print which models are complete, which are missing and what those will cost. Trains and writes nothing."""
     run = open_run(config.run.model_dir, config.run.result_dir, setup.identity)
-    sets = setup.split.training_set("target", 0, setup.store.first_sample), setup.split.test_set("target")
-    cost = measure_cost(workers, setup.build, setup.store, *sets, **_settings(("target", 0), config, setup))
-    if not workers.leader:
+    target = ("target", 0)
+    sets = setup.split.training_set(*target, setup.store.first_sample), setup.split.test_set(target[0])
+    cost = measure_cost(
+        workers, setup.build, setup.store, *sets, setup.training, make_private=setup.make_private(*target)
+    )
+    if cost is None:  # not the leader
         return 0
     missing = [job for job in jobs if not run.has_weights(*job)]
     epochs = [config.train.epochs - run.epochs_completed(*job) for job in missing]
     seconds = [cost.seconds(*map(len, sets), epochs=n, evaluations=-(-n // config.train.eval_every)) for n in epochs]
     print(f"run {run.name}\n{setup.describe_training()}")
-    print(
-        f"complete: {schedule.spell([job for job in jobs if job not in missing])}\nmissing: {schedule.spell(missing)}"
-    )
+    print(f"complete: {schedule.format_models([job for job in jobs if job not in missing])}")
+    print(f"missing: {schedule.format_models(missing)}")
     print(describe_cost(cost, seconds, workers, folder=run.models, device=setup.device))
     return 0
 

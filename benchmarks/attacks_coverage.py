@@ -1,7 +1,7 @@
-"""How often the intervals hold the truth: simulated attacks, normal scores a known distance apart, plain and rounded
-so that many tie.
+"""Coverage of the confidence intervals: simulated attacks with normal scores a known distance apart, as they are and
+rounded so that many tie.
 
-python benchmarks/attacks_coverage.py                    # 1,000 attacks each, a minute; --attacks 10000: ten"""
+    python benchmarks/attacks_coverage.py            # 1,000 attacks per row, a minute; --attacks 10000: ten"""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.helpers.intervals import misses
 
 RATES = (0.01, 0.001)
-WORLDS = [  # (samples, distance, rounded to multiples of)
+SETTINGS = [  # (samples, distance, rounded to multiples of)
     (600, 0.1, None),
     (2000, 0.3, None),
     (2000, 1.0, None),
@@ -24,18 +24,18 @@ WORLDS = [  # (samples, distance, rounded to multiples of)
 ]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attacks", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    flags = parser.parse_args()
-    error = np.sqrt(0.95 * 0.05 / flags.attacks)
-    print(f"{flags.attacks} attacks each; sampling error of a share of 0.95: {error:.4f}")
-    for world in WORLDS:
-        missed = misses(*world, RATES, attacks=flags.attacks, seed=flags.seed)
-        told = "  ".join(f"{name} {1 - count / flags.attacks:.4f}" for name, count in missed.items())
-        rounded = f", rounded to {world[2]}" if world[2] else ""
-        print(f"{world[0]:6d} samples, distance {world[1]}{rounded}: {told}", flush=True)
+    args = parser.parse_args()
+    error = np.sqrt(0.95 * 0.05 / args.attacks)
+    print(f"{args.attacks} attacks per row; standard error of a coverage of 0.95: {error:.4f}")
+    for n_samples, distance, grain in SETTINGS:
+        missed = misses(n_samples, distance, grain, RATES, attacks=args.attacks, seed=args.seed)
+        coverage = "  ".join(f"{name} {1 - count / args.attacks:.4f}" for name, count in missed.items())
+        rounding = f", rounded to {grain}" if grain else ""
+        print(f"{n_samples:6d} samples, distance {distance}{rounding}: {coverage}", flush=True)
 
 
 if __name__ == "__main__":

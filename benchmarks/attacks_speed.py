@@ -1,14 +1,14 @@
-"""How fast the attacks are: processor seconds, peak memory, and `lira` against a loop over SciPy's
-densities, in one run.
+"""Speed of the attacks: processor seconds, peak memory, and `lira` against a loop over SciPy's densities.
 
-OMP_NUM_THREADS=1 python benchmarks/attacks_speed.py            # about a minute; --small skips 256 x
-50,000"""
+OMP_NUM_THREADS=1 python benchmarks/attacks_speed.py            # a minute; --small skips 256 x 50,000"""
 
 import argparse
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import multivariate_normal
@@ -22,7 +22,7 @@ from lira.attacks.run import attack_targets
 from lira.attacks.statistics import Statistics
 
 
-def scores(n_shadows, n_samples):
+def draw_scores(n_shadows: int, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """(phi (M, N, 1) float32, member (M, N)) of one target and complementary pairs of shadows."""
     generator = np.random.default_rng(0)
     member = np.empty((n_shadows + 1, n_samples), dtype=bool)
@@ -36,71 +36,73 @@ def scores(n_shadows, n_samples):
     return phi, member
 
 
-def clock(action):
-    """(processor seconds, result): what the action costs, whatever else the machine does."""
+def measure(action: Callable[[], Any]) -> tuple[float, Any]:
+    """(processor seconds of this process, result)."""
     start = time.process_time()
     result = action()
     return time.process_time() - start, result
 
 
-def table(n_shadows, n_samples, *, with_learned):
-    phi, member = scores(n_shadows, n_samples)
+def print_table(n_shadows: int, n_samples: int, *, with_learned: bool) -> None:
+    phi, member = draw_scores(n_shadows, n_samples)
+
+    def seconds(*attacks: str) -> float:
+        return measure(lambda: attack_targets(phi, member, n_targets=1, attacks=attacks))[0]
+
     formulas = [name for name in ATTACKS if name != "learned"]
-    seconds, _ = clock(lambda: attack_targets(phi, member, n_targets=1, attacks=formulas))
+    together = seconds(*formulas)
     print(f"{n_shadows} shadows x {n_samples} samples, scores and thresholds, one target")
-    print(f"  all but learned   {seconds:7.2f} s   peak memory of the process {peak():.2f} GB")
+    print(f"  all but learned   {together:7.2f} s   peak memory of the process {peak_memory():.2f} GB")
     for name in formulas:
-        seconds, _ = clock(lambda name=name: attack_targets(phi, member, n_targets=1, attacks=[name]))
-        print(f"    {name:20s}{seconds:7.2f} s")
+        print(f"    {name:20s}{seconds(name):7.2f} s")
     if with_learned:
-        seconds, _ = clock(lambda: attack_targets(phi, member, n_targets=1, attacks=["learned"]))
-        print(f"  learned           {seconds:7.2f} s")
+        print(f"  learned           {seconds('learned'):7.2f} s")
 
 
-def peak():
+def peak_memory() -> float:
+    """Of this process, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def against_scipy(n_shadows, n_samples):
-    """Fit and score every shadow with all of them (a score a model and sample, two densities a score)."""
-    phi, member = scores(n_shadows, n_samples)
-    wide = phi.astype(np.float64)
+def compare_with_scipy(n_shadows: int, n_samples: int) -> None:
+    """Fit, then score one or all models with all shadows: one score per model and sample, two densities per score."""
+    phi, member = draw_scores(n_shadows, n_samples)
+    phi64 = phi.astype(np.float64)
 
-    def ours(models=wide):
+    def ours(models: np.ndarray = phi64) -> np.ndarray:
         return fit_lira(Statistics.from_shadows(phi[1:], member[1:]), AttackOptions())(models, None)[..., 0]
 
-    def loop(models, samples):
+    def loop(models: int, samples: int) -> np.ndarray:
         result = np.empty((models, samples))
         for n in range(samples):
-            inside, outside = wide[1:][member[1:, n], n, 0], wide[1:][~member[1:, n], n, 0]
+            inside, outside = phi64[1:][member[1:, n], n, 0], phi64[1:][~member[1:, n], n, 0]
             fits = [(x.mean(), x.var(ddof=1) + 1e-5) for x in (inside, outside)]
             for m in range(models):
-                one, two = (multivariate_normal.pdf(wide[m, n, 0], mean, var) for mean, var in fits)
-                result[m, n] = np.log(one) - np.log(two)
+                p_in, p_out = (multivariate_normal.pdf(phi64[m, n, 0], mean, var) for mean, var in fits)
+                result[m, n] = np.log(p_in) - np.log(p_out)
         return result
 
     ours()
-    fast = min(clock(ours)[0] for _ in range(5))
-    one = min(clock(lambda: ours(wide[:1]))[0] for _ in range(5))
-    some = 300  # samples that the loop does; its time is proportional to them
-    slow, expected = clock(lambda: loop(n_shadows + 1, some))
-    slow_one, _ = clock(lambda: loop(1, some))
-    np.testing.assert_allclose(ours()[:, :some], expected, rtol=1e-6, atol=1e-6)
-    print(f"lira, fit and scores, {n_shadows} x {n_samples}, against multivariate_normal.pdf twice a score")
-    for what, quick, slow_seconds in [("one model", one, slow_one), ("every model", fast, slow)]:
-        slow_seconds *= n_samples / some
-        ratio = slow_seconds / quick
-        print(f"  {what:12s}{quick * 1e3:9.1f} ms   loop {slow_seconds:8.1f} s   ratio {ratio:8.0f}")
+    all_models = min(measure(ours)[0] for _ in range(5))
+    one_model = min(measure(lambda: ours(phi64[:1]))[0] for _ in range(5))
+    n_looped = 300  # samples; the loop's time is proportional to them
+    loop_all, expected = measure(lambda: loop(n_shadows + 1, n_looped))
+    loop_one, _ = measure(lambda: loop(1, n_looped))
+    np.testing.assert_allclose(ours()[:, :n_looped], expected, rtol=1e-6, atol=1e-6)
+    print(f"lira, fit and scores, {n_shadows} x {n_samples}, against two calls of multivariate_normal.pdf per score")
+    for models, our_seconds, loop_seconds in [("one model", one_model, loop_one), ("all models", all_models, loop_all)]:
+        scaled = loop_seconds * n_samples / n_looped
+        print(f"  {models:12s}{our_seconds * 1e3:9.1f} ms   loop {scaled:8.1f} s   ratio {scaled / our_seconds:8.0f}")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true", help="skip 256 shadows x 50,000 samples")
     small = parser.parse_args().small
-    against_scipy(20, 10_000)
-    table(20, 10_000, with_learned=True)
+    compare_with_scipy(20, 10_000)
+    print_table(20, 10_000, with_learned=True)
     if not small:
-        table(256, 50_000, with_learned=False)
+        print_table(256, 50_000, with_learned=False)
 
 
 if __name__ == "__main__":

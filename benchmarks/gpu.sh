@@ -1,11 +1,11 @@
 #!/bin/bash
-# The reference-sized run on a machine with a GPU and no network, by one command, ending in a table:
+# The reference-sized run on a machine with a GPU and without network access, by one command that ends with a table:
 #
 #     bash benchmarks/gpu.sh [cifar10-jpeg.tar.xz]
 #
-# It needs this clone, the pictures (data/cifar10-jpeg, or their archive, unpacked there) and a Python with torch and
-# what else requirements.txt names but for opacus. Stopped by a time limit? Give the same command again: FOLDER holds all
-# that it goes on from. Several processes on one card: WORKERS=3. Through torch.compile: FLAGS=--compile. To try it:
+# It needs this clone, the images (data/cifar10-jpeg, or their archive, which is unpacked there) and a Python with the
+# packages of requirements.txt except opacus. Stopped by a time limit? Give the same command again: it resumes from the
+# files in FOLDER. Several processes on one card: WORKERS=3. Through torch.compile: FLAGS=--compile. A quick trial:
 #
 #     DATASET=digits NETWORK=ConvNet EPOCHS=2 SHADOWS=4 BATCHES=1 ROUNDS=1 COMPILED=0 DEVICE=cpu bash benchmarks/gpu.sh
 set -euo pipefail
@@ -31,7 +31,7 @@ if [ "${COMPILED:-1}" = 1 ]; then
 fi
 LAUNCH=$PYTHON
 [ "$WORKERS" = 1 ] || LAUNCH="$PYTHON -m torch.distributed.run --standalone --nproc-per-node $WORKERS --max-restarts 3"
-# shellcheck disable=SC2086 # words on purpose
+# shellcheck disable=SC2086 # word splitting intended
 $LAUNCH train_model.py $RUN
 # shellcheck disable=SC2086
 $PYTHON attack_lira.py $RUN

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import common
 from lira.errors import ModelError
@@ -37,45 +37,54 @@ NETWORKS = {"ConvNet": dict(images=10_000, epochs=5, seeds=3), "ResNet18": dict(
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--dataset", default="cifar10")
-    arguments.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
-    arguments.add_argument("--optimizers", nargs="+", default=list(RATES), choices=list(RATES))
-    arguments.add_argument("--dp", action="store_true")
-    arguments.add_argument("--images", type=int)
-    arguments.add_argument("--epochs", type=int)
-    arguments.add_argument("--seeds", type=int)
-    arguments = arguments.parse_args()
-    dp = ["--target-epsilon", "8"] if arguments.dp else ["--disable-dp"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="cifar10")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--optimizers", nargs="+", default=list(RATES), choices=list(RATES))
+    parser.add_argument("--dp", action="store_true")
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--seeds", type=int)
+    args = parser.parse_args()
+    dp = ["--target-epsilon", "8"] if args.dp else ["--disable-dp"]
     keep_freed_memory()
-    for network in arguments.networks:
-        setup = common.prepare(parse_args(["--dataset", arguments.dataset, "--network", network, *dp], description=""))
-        sizes = {name: getattr(arguments, name) or value for name, value in NETWORKS[network].items()}
-        print(f"\n{network}: {sizes}, batch 256, {' '.join(dp)}, {setup.precision}; test accuracy of the worst seed")
-        for optimizer in arguments.optimizers:
-            rates = (RATES_DP if arguments.dp else RATES)[optimizer]
-            cells = [f"{rate:g}: {_worst(setup, optimizer, rate, **sizes):6.1%}" for rate in rates]
+    for network in args.networks:
+        setup = common.prepare(parse_args(["--dataset", args.dataset, "--network", network, *dp], description=""))
+        sizes = {name: getattr(args, name) or value for name, value in NETWORKS[network].items()}
+        print(
+            f"\n{network}: {sizes}, batch 256, {' '.join(dp)}, {setup.training.precision}; test accuracy of the worst seed"
+        )
+        for optimizer in args.optimizers:
+            rates = (RATES_DP if args.dp else RATES)[optimizer]
+            cells = [f"{rate:g}: {_worst_accuracy(setup, optimizer, rate, **sizes):6.1%}" for rate in rates]
             print(f"{optimizer:8}", "   ".join(cells), flush=True)
 
 
-def _worst(setup: common.Setup, optimizer: str, rate: float, *, images: int, epochs: int, seeds: int) -> float:
-    """The lowest test accuracy over seeds; 0 where the loss was not finite."""
+def _worst_accuracy(setup: common.Setup, optimizer: str, rate: float, *, images: int, epochs: int, seeds: int) -> float:
+    """The lowest test accuracy over seeds; 0 where the loss is not finite."""
     test_set = setup.split.test_set("shadow")[:5000]
     lr_step = None if setup.privacy else epochs - 1
-    train = partial(
-        train_model, "model", setup.build, setup.store, epochs=epochs, lr=rate, lr_step=lr_step, optimizer=optimizer,
-        batch_size=256, augment=True, precision=setup.precision, eval_every=epochs, test_batch_size=1024,
-        on_epoch=lambda history: None, progress=lambda n: None,
-    )  # fmt: skip
+    settings = replace(setup.training, epochs=epochs, lr=rate, lr_step=lr_step, optimizer=optimizer, eval_every=epochs)
     accuracies = []
     for index in range(seeds):
         training_set = setup.split.training_set("shadow", index, setup.store.first_sample)[:images]
         seed, make_private = setup.split.seed("shadow", index), None
         if setup.privacy:
-            promise = replace(setup.privacy, n_images=len(training_set), epochs=epochs)
-            make_private = partial(promise.begin, **setup.split.privacy_seeds("shadow", index))
+            privacy = replace(setup.privacy, n_images=len(training_set), epochs=epochs)
+            make_private = partial(privacy.make_private, **setup.split.privacy_seeds("shadow", index))
         try:
-            _, history = train(training_set, test_set, seed=seed, make_private=make_private)
+            _, history = train_model(
+                "model",
+                setup.build,
+                setup.store,
+                training_set,
+                test_set,
+                settings,
+                seed=seed,
+                make_private=make_private,
+                on_epoch=lambda history: None,
+                progress=lambda n: None,
+            )
             accuracies.append(history[-1]["test_accuracy"])
         except ModelError:
             accuracies.append(0.0)

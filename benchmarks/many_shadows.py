@@ -1,4 +1,4 @@
-"""256 shadows on digits, one epoch each: does the cost of a model stay flat, and what does the attack need?
+"""256 shadows on digits, one epoch each: is the cost per model constant, and how much memory does the attack need?
 
 python benchmarks/many_shadows.py [flags of train_model.py]"""
 
@@ -29,15 +29,17 @@ def main() -> None:
 
 
 def report_training(folder: Path) -> None:
-    """Seconds from one finished model to the next, less what its log says training took."""
+    """Time from one finished model to the next, minus the training time in its log."""
     paths = sorted(folder.glob("model/*/*.pt"), key=lambda path: path.stat().st_mtime_ns)
     finished = np.array([path.stat().st_mtime_ns for path in paths]) / 1e9
     logs = (pd.read_csv(next(folder.glob(f"result/*/train/{path.stem}.csv"))) for path in paths)
     training = np.array([log.seconds.iloc[-1] for log in logs])
-    beyond = (np.diff(finished) - training[1:]) * 1000
-    quarters = [f"{np.median(part):.1f}" for part in np.array_split(beyond, 4)]
-    print(f"{len(paths)} models; beyond training a model costs, in ms, by quarters of the fleet: {', '.join(quarters)}")
-    print(f"training itself: {np.median(training) * 1000:.0f} ms a model")
+    overhead = (np.diff(finished) - training[1:]) * 1000
+    quarters = [f"{np.median(part):.1f}" for part in np.array_split(overhead, 4)]
+    print(
+        f"{len(paths)} models; overhead per model beside training, in ms, by quarters of the run: {', '.join(quarters)}"
+    )
+    print(f"training itself: {np.median(training) * 1000:.0f} ms per model")
 
 
 if __name__ == "__main__":

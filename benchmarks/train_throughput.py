@@ -1,14 +1,13 @@
-"""Images a second of our loop, of a plain one as tutorials write it, and what the hardware's arithmetic would allow.
+"""Images/s of our training loop and of a plain one as in tutorials, beside the limit set by the hardware's arithmetic.
 
     python benchmarks/train_throughput.py
     python benchmarks/train_throughput.py --dataset data/cifar10-jpeg --networks ResNet18 --rounds 5 --csv rates.csv
 
-plain: torchvision transforms a image, a DataLoader with 0 or 2 workers, fp32, contiguous; same network, batch,
-images and optimizer. Each loop lives in a process of its own, as its user would start it, and their epochs go in
-turns; medians of the rounds. ratio: ours over the faster plain one. limit: the best rate of a large matrix product in
-our precision, over the arithmetic of the network's forward and backward pass. outside: the share of our epoch that is
-not forward, loss, backward or optimizer step. Without --dataset the images are noise of CIFAR's shape: speed does not
-see them."""
+plain: torchvision transforms per image, a DataLoader with 0 or 2 workers, fp32, contiguous; same network, batch, images
+and optimizer. Each loop runs in a process of its own, as a user would start it, and their epochs alternate; medians of
+the rounds. ratio: ours over the faster plain one. limit: the best rate of a large matrix product in our precision, over
+the arithmetic of the network's forward and backward pass. outside: the share of our epoch that is not forward, loss,
+backward or optimizer step. Without --dataset the images are noise of CIFAR's shape: speed does not depend on them."""
 
 import argparse
 import multiprocessing
@@ -16,7 +15,9 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -28,23 +29,23 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import common
 import network
 from lira.data.images import Images, make_images
 from lira.data.store import ImageStore
 from lira.training.kernels import fast_kernels, keep_freed_memory
-from lira.training.loop import Trainer, epoch_batches, train_epoch
+from lira.training.loop import Trainer, TrainingSettings, epoch_batches, train_epoch
 
-BATCHES = {"ConvNet": 20, "ResNet18": 2}  # an epoch on CPU; a GPU takes 50 times as many
+BATCHES = {"ConvNet": 20, "ResNet18": 2}  # per epoch on CPU; 50 times as many on a GPU
 LOOPS = {"ours": None, "plain": 0, "with 2 workers": 2}  # workers of the DataLoader
 FORMATS = dict.fromkeys(LOOPS, "{:,.0f}".format) | {
     "ratio": "{:.2f}".format,
     "share of the limit": "{:.1%}".format,
     "outside": "{:.1%}".format,
     "peak memory": lambda n: f"{n / 1e9:.2f} GB",
-    "Mflop a image": "{:,.0f}".format,
+    "Mflop per image": "{:,.0f}".format,
     "matrix Gflop/s": "{:,.0f}".format,
 }
 
@@ -69,35 +70,46 @@ class Task:
         return make_images("noise", x, y, x[:10], y[:10])
 
     def build(self, images: Images) -> torch.nn.Module:
-        _, channels, *size = images.x_train.shape
+        channels, height, width = images.x_train.shape[1:]
         classes = len(images.class_names)
-        return network.build(self.network, num_classes=classes, in_channels=channels, size=tuple(size))
+        return network.build(self.network, num_classes=classes, in_channels=channels, size=(height, width))
 
-    def chosen(self, images: Images) -> torch.Tensor:
-        """The images of one epoch."""
+    def training_set(self, images: Images) -> torch.Tensor:
+        """Indices of the images of one epoch."""
         return torch.arange(self.batches * self.batch_size) % len(images.x_train)
 
 
 # --- our loop ------------------------------------------------------------------------------------------------------
 
 
-def our_epoch(task: Task, images: Images):
-    """() -> seconds of an epoch that lie within forward, loss, backward and step."""
+def our_epoch(task: Task, images: Images) -> Callable[[], float]:
+    """An epoch; returns the seconds that it spent in forward, loss, backward and step."""
     keep_freed_memory()
     store = ImageStore(images, flip=True, device=task.device)
-    work = Trainer(
-        "ours", lambda: task.build(images), task.device, seed=0, lr=0.01, lr_step=80, optimizer="MSGD",
+    precision = common.resolve_precision("auto", task.device)
+    settings = TrainingSettings(
+        epochs=1,
+        lr=0.01,
+        lr_step=80,
+        optimizer="MSGD",
+        batch_size=task.batch_size,
+        test_batch_size=task.batch_size,
+        augment=True,
+        precision=precision,
+        eval_every=1,
         compiled=task.compiled,
-    )  # fmt: skip
-    precision, inside, began = common.resolve_precision("auto", task.device), [], []
-    work.model.register_forward_pre_hook(lambda *_: began.append(now(task.device)))
-    work.optimizer.register_step_post_hook(lambda *_: inside.append(now(task.device) - began[-1]))
+    )
+    trainer = Trainer("ours", lambda: task.build(images), task.device, settings, seed=0)
+    starts: list[float] = []
+    inside: list[float] = []  # seconds per batch
+    trainer.model.register_forward_pre_hook(lambda *_: starts.append(now(task.device)))
+    trainer.optimizer.register_step_post_hook(lambda *_: inside.append(now(task.device) - starts[-1]))
 
     def epoch() -> float:
         inside.clear()
-        batches = epoch_batches(store, task.chosen(images), work.generator, size=task.batch_size, augment=True)
+        batches = epoch_batches(store, task.training_set(images), trainer.generator, size=task.batch_size, augment=True)
         with fast_kernels(task.device, precision, same_sizes=True):
-            train_epoch(work.model, work.optimizer, store, batches, precision=precision, progress=lambda n: None)
+            train_epoch(trainer.model, trainer.optimizer, store, batches, precision=precision, progress=lambda n: None)
         return sum(inside)
 
     return epoch
@@ -113,10 +125,11 @@ def now(device: torch.device) -> float:
 
 
 class OneImage(Dataset):
-    """As torchvision.datasets.CIFAR10 gives them: a PIL image, transformed, and its label."""
+    """As torchvision.datasets.CIFAR10: a PIL image, transformed, and its label."""
 
-    def __init__(self, images: Images, chosen: torch.Tensor):
-        self.x, self.y = images.x_train[chosen].permute(0, 2, 3, 1).numpy(), images.y_train[chosen].tolist()
+    def __init__(self, images: Images, training_set: torch.Tensor):
+        self.x = images.x_train[training_set].permute(0, 2, 3, 1).numpy()
+        self.y = images.y_train[training_set].tolist()
         self.transform = transforms.Compose(
             [
                 transforms.RandomCrop(self.x.shape[1:3], padding=4),
@@ -129,18 +142,22 @@ class OneImage(Dataset):
     def __len__(self) -> int:
         return len(self.y)
 
-    def __getitem__(self, i: int):
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
         return self.transform(Image.fromarray(self.x[i].squeeze())), self.y[i]
 
 
-def plain_epoch(task: Task, images: Images, workers: int):
-    """() -> nan: what lies outside the passes is not looked at."""
+def plain_epoch(task: Task, images: Images, workers: int) -> Callable[[], float]:
+    """An epoch; returns NaN: the time in forward, loss, backward and step is not measured."""
     model, cuda = task.build(images).to(task.device), task.device.type == "cuda"
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     loader = DataLoader(
-        OneImage(images, task.chosen(images)), batch_size=task.batch_size, shuffle=True, num_workers=workers,
-        persistent_workers=workers > 0, pin_memory=cuda,
-    )  # fmt: skip
+        OneImage(images, task.training_set(images)),
+        batch_size=task.batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=cuda,
+    )
 
     def epoch() -> float:
         model.train()
@@ -160,8 +177,8 @@ def plain_epoch(task: Task, images: Images, workers: int):
 # --- rounds --------------------------------------------------------------------------------------------------------
 
 
-def loop_process(loop: str, task: Task, pipe) -> None:
-    """An epoch whenever the pipe says so; tells (images/s, share outside, peak memory in bytes)."""
+def loop_process(loop: str, task: Task, pipe: Connection) -> None:
+    """One epoch for every True received; sends (images/s, share outside, peak memory in bytes)."""
     torch.set_num_threads(task.threads)
     images, workers = task.images(), LOOPS[loop]
     epoch = our_epoch(task, images) if workers is None else plain_epoch(task, images, workers)
@@ -179,37 +196,37 @@ def peak_memory(device: torch.device) -> int:
 
 
 def compete(task: Task, rounds: int) -> dict:
-    """One row of the table: every loop warmed up, then `rounds` epochs of each in turns."""
-    spawn, pipes, rates, limits = multiprocessing.get_context("spawn"), {}, [], []
+    """One row of the table: every loop warmed up, then `rounds` epochs of each, alternating."""
+    spawn, pipes, measured, limits = multiprocessing.get_context("spawn"), {}, [], []
     for loop in LOOPS:
-        pipes[loop], theirs = spawn.Pipe()
-        spawn.Process(target=loop_process, args=(loop, task, theirs)).start()
+        pipes[loop], remote = spawn.Pipe()
+        spawn.Process(target=loop_process, args=(loop, task, remote)).start()
     for number in range(rounds + 1):
-        seen = {}
+        by_loop = {}
         for loop, pipe in pipes.items():
             pipe.send(True)
-            seen[loop] = pipe.recv()
+            by_loop[loop] = pipe.recv()
         if number:  # the first round is the warm-up
-            rates.append(seen)
+            measured.append(by_loop)
             limits.append(matrix_rate(task.device))
     for pipe in pipes.values():
         pipe.send(False)
-    rate = {loop: statistics.median(seen[loop][0] for seen in rates) for loop in LOOPS}
+    rate = {loop: statistics.median(by_loop[loop][0] for by_loop in measured) for loop in LOOPS}
     arithmetic, limit = flops(task), max(limits)
     return {
-        "network": task.network + " compiled" * task.compiled,
+        "network": f"{task.network} compiled" if task.compiled else task.network,
         **rate,
         "ratio": rate["ours"] / max(rate["plain"], rate["with 2 workers"]),
         "share of the limit": rate["ours"] * arithmetic / limit,
-        "outside": statistics.median(seen["ours"][1] for seen in rates),
-        "peak memory": rates[-1]["ours"][2],
-        "Mflop a image": arithmetic / 1e6,
+        "outside": statistics.median(by_loop["ours"][1] for by_loop in measured),
+        "peak memory": measured[-1]["ours"][2],
+        "Mflop per image": arithmetic / 1e6,
         "matrix Gflop/s": limit / 1e9,
     }
 
 
 def flops(task: Task) -> float:
-    """Arithmetic of one image's forward and backward pass, a multiplication and an addition being two."""
+    """Operations of one image's forward and backward pass; a multiplication and an addition count as two."""
     images = task.images()
     model, x = task.build(images), torch.zeros(2, *images.x_train.shape[1:])
     with FlopCounterMode(display=False) as counter:
@@ -218,7 +235,7 @@ def flops(task: Task) -> float:
 
 
 def matrix_rate(device: torch.device) -> float:
-    """Flop/s of a large square matrix product in the precision that training uses: the best of five."""
+    """Flop/s of a large square matrix product in the precision of training: the best of five."""
     n, times = (8192, 10) if device.type == "cuda" else (3072, 1)
     dtype = torch.bfloat16 if common.resolve_precision("auto", device) == "bf16" else torch.float32
     a, b = torch.randn(2, n, n, device=device).to(dtype)
@@ -232,28 +249,28 @@ def matrix_rate(device: torch.device) -> float:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--dataset", help="as for train_model.py (default: noise of CIFAR's shape)")
-    arguments.add_argument("--networks", nargs="+", default=list(BATCHES))
-    arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--batches", type=int, help="of an epoch (default: by network and device)")
-    arguments.add_argument("--batch-size", type=int, default=256)
-    arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
-    arguments.add_argument("--device", default="auto")
-    arguments.add_argument("--compile", action="store_true", help="ours through torch.compile")
-    arguments.add_argument("--csv", type=Path, help="write the table there as well")
-    given = arguments.parse_args()
-    torch.set_num_threads(given.threads)
-    device, rows = common.resolve_device(given.device), []
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{given.threads} threads"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", help="as for train_model.py (default: noise of CIFAR's shape)")
+    parser.add_argument("--networks", nargs="+", default=list(BATCHES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batches", type=int, help="per epoch (default: by network and device)")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="ours through torch.compile")
+    parser.add_argument("--csv", type=Path, help="write the table there as well")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device, rows = common.resolve_device(args.device), []
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{args.threads} threads"
     print(f"torch {torch.__version__} on {device.type}, {card}, {common.resolve_precision('auto', device)}")
-    for name in given.networks:
-        batches = given.batches or BATCHES.get(name, 5) * (50 if device.type == "cuda" else 1)
-        task = Task(name, given.dataset, batches, given.batch_size, given.threads, device, given.compile)
-        rows.append(compete(task, given.rounds))
+    for name in args.networks:
+        batches = args.batches or BATCHES.get(name, 5) * (50 if device.type == "cuda" else 1)
+        task = Task(name, args.dataset, batches, args.batch_size, args.threads, device, args.compile)
+        rows.append(compete(task, args.rounds))
     table = pd.DataFrame(rows)
-    if given.csv:
-        table.to_csv(given.csv, index=False)
+    if args.csv:
+        table.to_csv(args.csv, index=False)
     print(table.to_string(index=False, formatters=FORMATS))
 
 

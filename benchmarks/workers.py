@@ -1,4 +1,4 @@
-"""Images a second of one worker with two threads, and of two workers with one thread each.
+"""Images/s of one worker with two threads, and of two workers with one thread each.
 
 python benchmarks/workers.py [flags of train_model.py]"""
 
@@ -12,32 +12,32 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FLAGS = shlex.split("--dataset digits --network ConvNet --disable-dp --epochs 10 --n-shadows 6 --n-runs 2 --quiet")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-WAYS = {
+SETTINGS = {
     "1 worker x 2 threads": ([sys.executable], "2"),
     "2 workers x 1 thread": ([*TORCHRUN, "2"], "1"),
 }
 
 
 def rate(command: list[str], threads: str, flags: list[str]) -> float:
-    """Images a second of a whole fleet, start-up left out, as the script itself prints it."""
+    """Images/s of all models of a run without start-up, as the script prints it."""
     with tempfile.TemporaryDirectory() as folder:
         folders = ["--model-dir", f"{folder}/model", "--result-dir", f"{folder}/result"]
-        said = subprocess.run(
-            [*command, ROOT / "train_model.py", *flags, *folders, "--threads", threads],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-    return float(re.search(r"([\d,]+) images/s", said)[1].replace(",", ""))
+        script = [*command, str(ROOT / "train_model.py"), *flags, *folders, "--threads", threads]
+        output = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    images_per_second = re.search(r"([\d,]+) images/s", output)
+    assert images_per_second, output
+    return float(images_per_second[1].replace(",", ""))
 
 
 def main() -> None:
     flags = sys.argv[1:] or FLAGS
     print(shlex.join(["train_model.py", *flags]))
-    rates = {way: [] for way in WAYS}
-    for _ in range(3):  # in turns, so that both see the same neighbours
-        for way, (command, threads) in WAYS.items():
-            rates[way].append(rate(command, threads, flags))
-    for way, seen in rates.items():
-        print(f"{way}: {max(seen):,.0f} images/s, the best of {', '.join(f'{one:,.0f}' for one in seen)}")
+    rates: dict[str, list[float]] = {setting: [] for setting in SETTINGS}
+    for _ in range(3):  # alternating, so that both see the same load of the machine
+        for setting, (command, threads) in SETTINGS.items():
+            rates[setting].append(rate(command, threads, flags))
+    for setting, measured in rates.items():
+        print(f"{setting}: {max(measured):,.0f} images/s, the best of {', '.join(f'{x:,.0f}' for x in measured)}")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,3 @@
-"""The engine rooms: reading data, querying models, the attacks' statistics, the files on disk, the report.
+"""The packages below the two scripts, in the order of their imports: each imports only those before it.
 
-Nothing here imports from the scripts above it; each room takes plain values, not flags."""
+errors, flags, atomic < data < privacy < attacks < storage < training < report. None imports a file above lira/."""

@@ -1,29 +1,31 @@
-"""Files that are complete or absent, and content that carries its checksum.
+"""Files that are complete or absent.
 
-A file is written to a temporary name, forced to disk and renamed, and its folder forced to disk: under its final name
-it is complete, whatever is killed. Two processes that write one file at the same time both write a whole one, and the
-last of them stays."""
+A file is written under a temporary name, forced to disk and renamed, and its folder is forced to disk: under its final
+name it is complete, whenever the process is killed. Where two processes write the same file, both write a complete one
+and the last rename stays."""
 
 import contextlib
+import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from lira.errors import InputError
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # not on Windows: nothing is locked, and nobody's temporary files are removed
-    flock = None
 
-# --- writing -------------------------------------------------------------------------------------------------------
+    CAN_LOCK = True
+except ImportError:  # Windows: nothing is locked, and no temporary file is removed
+    CAN_LOCK = False
 
 
-def write_atomically(path: Path, write: Callable, *, durable: bool = True) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object], *, durable: bool = True) -> None:
     """Call write(file) on a temporary file beside `path`, force it to disk, and rename it. Raises InputError.
 
-    durable: False for what is soon written again or kept elsewhere too; a power cut may then lose the last version."""
+    durable: False for a file that is soon written again or also stored elsewhere; a power cut may then lose it."""
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = _temporary(path)
@@ -34,9 +36,9 @@ def write_atomically(path: Path, write: Callable, *, durable: bool = True) -> No
                 if durable:
                     os.fsync(file.fileno())
                 temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private
-                if flock:  # renamed while it is locked, so that nobody ever takes it for a stale one
+                if CAN_LOCK:  # renamed while it is locked: remove_stale() never takes it for a stale file
                     temporary.replace(path)
-            if not flock:
+            if not CAN_LOCK:
                 temporary.replace(path)
             if durable:
                 _fsync_folder(path.parent)
@@ -45,9 +47,14 @@ def write_atomically(path: Path, write: Callable, *, durable: bool = True) -> No
             raise
 
 
+def write_json(path: Path, content: Mapping) -> None:
+    """write_atomically() as indented JSON."""
+    write_atomically(path, lambda file: file.write(json.dumps(content, indent=2).encode() + b"\n"))
+
+
 def remove_stale(folder: Path) -> None:
-    """Remove the temporary files that killed processes left; those that a living process writes are locked by it."""
-    if not flock:
+    """Remove the temporary files of killed processes; a running process holds a lock on its own."""
+    if not CAN_LOCK:
         return
     for path in folder.glob(".*.part"):
         with contextlib.suppress(OSError), path.open("rb") as file:
@@ -56,8 +63,8 @@ def remove_stale(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def writable(path: Path):
-    """Turns a full disk or a folder that cannot be written into one line."""
+def writable(path: Path) -> Iterator[None]:
+    """Turns an OSError (full disk, folder without write permission) into an InputError."""
     try:
         yield
     except OSError as error:
@@ -65,20 +72,20 @@ def writable(path: Path):
 
 
 def _temporary(path: Path) -> tuple[int, Path]:
-    """A new file beside path, locked as long as it is open."""
+    """A new file beside path, open and locked until it is closed."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        if flock:
-            with contextlib.suppress(OSError):  # a file system without locks: remove_stale() finds none either
+        if CAN_LOCK:
+            with contextlib.suppress(OSError):  # a file system without locks: remove_stale() cannot lock either
                 flock(handle, LOCK_EX)
-            if not os.fstat(handle).st_nlink:  # another process tidied up in the instant before it was locked
+            if not os.fstat(handle).st_nlink:  # remove_stale() of another process ran before it was locked
                 os.close(handle)
                 continue
         return handle, Path(name)
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Makes a rename outlast a power cut; not every file system, and not Windows, lets a folder be forced to disk."""
+    """Makes a rename survive a power cut; not every file system, and not Windows, can force a folder to disk."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

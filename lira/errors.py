@@ -8,26 +8,30 @@ from tqdm import tqdm
 
 
 class InputError(ValueError):
-    """Bad input: one line that says what was wrong, the value received and what to do.
+    """Bad input: one line with what was wrong, the value received and what to do.
 
-    The scripts print it without a traceback and end with exit status 2."""
+    The scripts print it without a traceback and exit with status 2."""
 
 
 class CorruptedFile(InputError):
-    """A file that is not as it was written: cut, altered, or the file of another model."""
+    """A file whose content is not what was written: truncated, altered, or the file of another model."""
 
     def __init__(self, path: Path, reason: str, remedy: str):
         super().__init__(f"{path} is corrupted ({reason}); {remedy}")
-        self.path, self.reason = path, reason
+        self.reason = reason
 
 
 class ModelError(RuntimeError):
-    """One model could not be trained; its name and the reason are the message. The other models go on."""
+    """One model could not be trained; the message is its name and the reason. The other models are still trained."""
 
 
 def one_line(error: BaseException) -> str:
-    """The reason of an error that a library or the user's own code raised, in one line of at most 240 characters."""
-    text = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    """Type and message of an error that a library or the user's code raised, in one line of at most 240 characters.
+
+    The first line of the message; if that ends with a colon, all lines."""
+    message = str(error).strip()
+    first_line = message.partition("\n")[0]
+    text = f"{type(error).__name__}: {message if first_line.endswith(':') else first_line}"
     return textwrap.shorten(text, 240, placeholder=" …").rstrip(": ")
 
 
@@ -37,5 +41,5 @@ def log(line: str) -> None:
 
 
 def warn(line: str) -> None:
-    """log() of something that went wrong and did not stop the run."""
+    """log() of a problem that does not stop the run."""
     log(f"warning: {line}")

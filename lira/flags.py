@@ -1,45 +1,67 @@
 """Command-line flags made from the fields of dataclasses: each default exists once."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import Field, field, fields
 from math import isfinite
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lira.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 METAVARS = {int: "N", float: "X", str: "NAME"}
 
 
 class Parser(argparse.ArgumentParser):
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see --help)")
 
 
-def flag(default, *names, help, choices=None, type=None, low=None, high=None, metavar=None, many=False):
-    """A dataclass field that is also a command-line flag. `names` replace the default `--field-name`; many: a tuple
-    of one value or more."""
-    kind = type or (str if many else default.__class__)
-    spec = dict(names=names, help=help, choices=choices, type=kind, low=low, high=high, metavar=metavar, many=many)
+def flag(
+    default: Any,
+    *names: str,
+    help: str,
+    choices: tuple[str, ...] | None = None,
+    type: Callable[[str], Any] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    metavar: str | None = None,
+    many: bool = False,
+) -> Any:
+    """A dataclass field that is also a command-line flag.
+
+    names: replace the default `--field-name`; low, high: see check_range(); many: a tuple of at least one value."""
+    parse = type or (str if many else default.__class__)
+    spec = dict(names=names, help=help, choices=choices, type=parse, low=low, high=high, metavar=metavar, many=many)
     return field(default=default, metadata=spec)
 
 
-def add_argument(section, item: Field, *, dest: str) -> None:
-    """The flag of one field, in a section of an argparse parser; its help ends in the default."""
-    spec, common = item.metadata, dict(dest=dest, default=item.default)
-    off = item.default in (None, ()) or isinstance(item.default, bool)
-    shown = "" if "(default" in spec["help"] else f" (default: {'off' if off else item.default})"
+def add_argument(section: argparse._ArgumentGroup, item: Field, *, dest: str) -> None:
+    """Add the flag of one field to a section of the parser; its help ends with the default."""
+    spec, help_text = item.metadata, item.metadata["help"]
+    if "(default" not in help_text:
+        off = item.default in (None, ()) or isinstance(item.default, bool)
+        help_text += f" (default: {'off' if off else item.default})"
     if spec["type"] is bool:
         action = "store_false" if item.default else "store_true"
-        section.add_argument(*_names(item), action=action, help=spec["help"] + shown, **common)
+        section.add_argument(*_names(item), dest=dest, default=item.default, action=action, help=help_text)
         return
-    metavar = spec["metavar"] or (None if spec["choices"] else METAVARS[spec["type"]])
     section.add_argument(
-        *_names(item), type=spec["type"], choices=spec["choices"], metavar=metavar,
-        nargs="+" if spec["many"] else None, help=spec["help"] + shown, **common,
-    )  # fmt: skip
+        *_names(item),
+        dest=dest,
+        default=item.default,
+        type=spec["type"],
+        choices=spec["choices"],
+        metavar=spec["metavar"] or (None if spec["choices"] else METAVARS[spec["type"]]),
+        nargs="+" if spec["many"] else None,
+        help=help_text,
+    )
 
 
 def flag_name(item: Field) -> str:
-    """What a flag is called in a message and in a command."""
+    """The flag of a field as messages and commands write it."""
     return _names(item)[-1]
 
 
@@ -47,12 +69,13 @@ def _names(item: Field) -> tuple[str, ...]:
     return item.metadata["names"] or (f"--{item.name.replace('_', '-')}",)
 
 
-def value(item: Field, parsed):
-    return tuple(parsed) if item.metadata["many"] else parsed  # a list of argparse, which is not hashable
+def field_value(item: Field, parsed: Any) -> Any:
+    """The value of a field, from what argparse parsed: a list becomes a tuple, which can be hashed."""
+    return tuple(parsed) if item.metadata["many"] else parsed
 
 
-def spelled(item: Field, value) -> list[str]:
-    """The words on the command line that give the field this value."""
+def as_arguments(item: Field, value: Any) -> list[str]:
+    """The command-line arguments that give the field this value."""
     name = flag_name(item)
     if value is None or isinstance(value, bool):
         return [] if value is None else [name]
@@ -62,13 +85,13 @@ def spelled(item: Field, value) -> list[str]:
     return [f"{name}={text}"] if text.startswith("-") else [name, text]
 
 
-def check_range(item: Field, value) -> None:
-    """Raises InputError. Whole numbers may equal their bounds; a real number must lie strictly between them."""
+def check_range(item: Field, value: Any) -> None:
+    """Raises InputError. Integers may equal their bounds; a real number must lie strictly between them."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return
     name, low, high = flag_name(item), item.metadata["low"], item.metadata["high"]
     strict = isinstance(value, float)
-    number = "{:g}".format if strict else str  # {:g} would round a large whole number
+    number: Callable[[float], str] = "{:g}".format if strict else str  # {:g} would round a large integer
     if low is not None and (value <= low if strict else value < low):
         raise InputError(f"{name} must be {'above' if strict else 'at least'} {number(low)}, got {number(value)}")
     if high is not None and (value >= high if strict else value > high):
@@ -77,8 +100,8 @@ def check_range(item: Field, value) -> None:
         raise InputError(f"{name} must be a finite number, got {value}")
 
 
-def reject_flags(group: object, *names: str, script: str) -> None:
-    """Raises InputError where one of these fields is given: it asks for something that only the other script does."""
+def reject_flags(group: "DataclassInstance", *names: str, script: str) -> None:
+    """Raises InputError if one of these fields differs from its default: only the other script reads it."""
     for item in fields(group):
         if item.name in names and getattr(group, item.name) != item.default:
             raise InputError(f"{flag_name(item)} is a flag of {script}: give it there, or leave it out")
@@ -93,8 +116,8 @@ def shard(text: str) -> tuple[int, int]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """The type of a flag NAME,NAME."""
-    found = tuple(dict.fromkeys(filter(None, text.replace(" ", "").split(","))))
-    if not found:
+    """The type of a flag NAME,NAME: without duplicates."""
+    unique = tuple(dict.fromkeys(filter(None, text.replace(" ", "").split(","))))
+    if not unique:
         raise argparse.ArgumentTypeError(f"must be names with commas between them, like lira,rmia: got {text!r}")
-    return found
+    return unique

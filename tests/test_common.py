@@ -1,75 +1,184 @@
-"""The table of data sets, devices and precision, and the setup that both scripts begin with."""
+"""The table of datasets, the split, devices and precision, and the setup of a run."""
 
 import numpy as np
 import pytest
 import torch
 
 import common
-from common import DATASETS, default_n_train, load_dataset, prepare, resolve_device, resolve_precision
-from tests.helpers.datasets import arrays, rejected, write_images
+from common import DATASETS, Split, load_dataset, make_split, prepare, resolve_device, resolve_precision
+from tests.helpers.datasets import arrays, input_error_line, write_images
 from tests.helpers.scripts import FLAGS
 from util import parse_args
+
+SIZES = [(20, 12), (21, 13), (1197, 600), (1000, 1001)]  # (n_images, n_samples)
 
 
 def setup(*flags):
     return prepare(parse_args([*FLAGS, *flags], description="test"))
 
 
-def test_only_images_whose_mirror_image_is_of_the_same_class_are_flipped():
-    assert {name: row.flip for name, row in DATASETS.items()} == {
-        "cifar10": True, "cifar100": True, "mnist": False, "digits": False,
-    }  # fmt: skip
+def test_datasets_of_digits_are_not_flipped():
+    assert [name for name, row in DATASETS.items() if not row.flip] == ["mnist", "digits"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_own_data_is_read_and_flipped_in_colour_only(channels, tmp_path):
+def test_data_from_a_path_is_read_and_flipped_only_in_colour(channels, tmp_path):
     np.savez(tmp_path / "own.npz", **arrays(channels=channels))
     images, flip = load_dataset(str(tmp_path / "own.npz"), str(tmp_path))
     assert flip == (channels == 3)
     assert images.channels == channels
-    found = write_images(tmp_path / "folder", channels=channels)
+    expected = write_images(tmp_path / "folder", channels=channels)
     images, flip = load_dataset(str(tmp_path / "folder"), str(tmp_path), progress=False)
     assert flip == (channels == 3)
-    np.testing.assert_array_equal(images.y_train, found["y_train"])
+    np.testing.assert_array_equal(images.y_train, expected["y_train"])
 
 
 @pytest.mark.parametrize("name", ["cifar", "", "nothing.npz", "nothing/", "/nothing", "CIFAR10"])
-def test_an_unknown_data_set_is_refused_with_those_that_are_known(name, tmp_path, monkeypatch):
+def test_an_unknown_dataset_is_rejected_and_the_known_ones_are_listed(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    line = rejected(load_dataset, name, "data", progress=False)
-    if name:
+    line = input_error_line(load_dataset, name, "data", progress=False)
+    if name:  # "" is the current folder, which holds no images
         assert f"cifar10, cifar100, mnist, digits, or the path of a .npz file or of a folder; got {name!r}" in line
 
 
-# --- devices -------------------------------------------------------------------------------------------------------
+# --- the split -----------------------------------------------------------------------------------------------------
+
+
+def split(n_images=100, n_samples=30, *, n_train=None, exp_idx=0, inclusion="half") -> Split:
+    return make_split(n_images, n_samples, n_train=n_train, exp_idx=exp_idx, inclusion=inclusion)
+
+
+@pytest.mark.parametrize(("n_images", "n_samples"), SIZES)
+@pytest.mark.parametrize("exp_idx", [0, 3])
+def test_shadows_come_in_complementary_pairs(n_images, n_samples, exp_idx):
+    models = split(n_images, n_samples, exp_idx=exp_idx)
+    member = np.stack([models.member("shadow", index) for index in range(10)])
+    for pair in range(5):
+        np.testing.assert_array_equal(member[2 * pair], ~member[2 * pair + 1])
+        assert member[2 * pair].sum() == n_samples // 2  # its partner has the rest: one more if N is odd
+    np.testing.assert_array_equal(member.sum(axis=0), 5)  # every sample is in S / 2 shadows
+    assert len({row.tobytes() for row in member}) == 10
+
+
+@pytest.mark.parametrize("n_samples", [600, 601])
+def test_targets_draw_independent_halves(n_samples):
+    models = split(n_samples=n_samples)
+    member = np.stack([models.member("target", index) for index in range(200)])
+    np.testing.assert_array_equal(member.sum(axis=1), n_samples // 2)
+    # Independent and uniform: two rows agree on half of the samples, and each sample is in half of the rows.
+    agree = [(member[i] == member[i + 1]).mean() for i in range(0, 200, 2)]
+    assert abs(np.mean(agree) - 0.5) < 4 * 0.5 / np.sqrt(100 * n_samples)
+    assert abs(member.mean(axis=0) - 0.5).max() < 5 * 0.5 / np.sqrt(200)
+    shadow = models.member("shadow", 0)
+    assert all(0.35 < (row == shadow).mean() < 0.65 for row in member)
+
+
+def test_bernoulli_inclusion_draws_each_sample_independently():
+    models = split(n_samples=600, inclusion="coin")
+    counts = np.array([models.member("target", index).sum() for index in range(400)])
+    assert abs(counts.mean() - 300) < 4 * np.sqrt(150 / 400)
+    assert 0.75 < counts.var() / 150 < 1.3  # binomial; an exact half has no variance
+    np.testing.assert_array_equal(models.member("shadow", 4), split(n_samples=600).member("shadow", 4))
+
+
+@pytest.mark.parametrize(("n_images", "n_samples"), SIZES)
+def test_halves_are_disjoint_equal_and_the_same_for_every_experiment(n_images, n_samples):
+    first, second = split(n_images, n_samples), split(n_images, n_samples, exp_idx=7, n_train=3)
+    assert len(first.target_half) == len(first.attack_half) == n_images // 2
+    together = np.concatenate([first.target_half, first.attack_half])
+    assert len(set(together)) == len(together)
+    assert set(together) <= set(range(n_images))
+    np.testing.assert_array_equal(first.target_half, second.target_half)
+    np.testing.assert_array_equal(first.attack_half, second.attack_half)
+    assert not np.array_equal(np.sort(first.target_half), np.arange(n_images // 2))  # at random
+
+
+@pytest.mark.parametrize(("n_images", "n_samples"), SIZES)
+@pytest.mark.parametrize(("role", "half"), [("shadow", "target_half"), ("target", "attack_half")])
+def test_a_training_set_is_drawn_from_its_half_and_its_samples(n_images, n_samples, role, half):
+    models = split(n_images, n_samples)
+    for index in range(4):
+        training_set = models.training_set(role, index, first_sample=n_images)
+        images, samples = training_set[training_set < n_images], training_set[training_set >= n_images] - n_images
+        assert training_set.dtype == np.int64
+        assert len(set(training_set)) == len(training_set)
+        assert len(images) == models.n_train
+        assert set(images) <= set(getattr(models, half))
+        np.testing.assert_array_equal(samples, np.flatnonzero(models.member(role, index)))
+        assert not set(training_set) & set(models.test_set(role))
+        assert len(models.test_set(role)) == n_images // 2
+
+
+def test_draws_depend_only_on_experiment_role_and_index():
+    first, second = split(), split()
+    assert first.seed("target", 3) == second.seed("target", 3)
+    for index in range(4):  # first draws for other models before
+        member, training_set = first.member("target", index), first.training_set("target", index, 100)
+    np.testing.assert_array_equal(second.training_set("target", 3, 100), training_set)
+    np.testing.assert_array_equal(second.member("target", 3), member)
+
+
+def test_no_two_models_share_a_draw():
+    jobs = [(exp_idx, role, index) for exp_idx in (0, 1) for role in ("target", "shadow") for index in range(12)]
+    seeds = {split(exp_idx=exp_idx).seed(role, index) for exp_idx, role, index in jobs}
+    assert len(seeds) == len(jobs)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    drawn = {split(exp_idx=exp_idx).training_set(role, index, 100)[:80].tobytes() for exp_idx, role, index in jobs}
+    assert len(drawn) == len(jobs)
+    # The shadows of a pair draw different images: only their target samples are complementary.
+    images = [set(split(1000).training_set("shadow", index, 1000)[:400]) for index in (0, 1)]
+    assert 250 < len(images[0] & images[1]) < 400  # 320 are expected of 400 out of 500
+
+
+@pytest.mark.parametrize(
+    ("n_images", "expected"), [(50_000, 20_000), (60_000, 20_000), (49_999, 19_999), (1197, 478), (10, 4)]
+)
+def test_default_number_of_images(n_images, expected):
+    assert common.default_n_train(n_images) == expected
+    assert split(n_images).n_train == expected
+
+
+@pytest.mark.parametrize("n_train", [0, 51, -1])
+def test_n_train_outside_its_range_is_rejected(n_train):
+    line = input_error_line(split, 101, n_train=n_train)
+    assert line == f"--n-train must be from 1 to 50, a half of the 101 training images: got {n_train}"
+
+
+def test_n_train_may_be_a_complete_half():
+    assert set(split(n_train=50).training_set("shadow", 0, 100)[:50]) == set(split().target_half)
+
+
+# --- devices and precision -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    def make(*, gpus=0, mps=False, capability=(8, 0)):
+    """Call it to pretend that this machine has these devices."""
+
+    def pretend(*, gpus=0, mps=False, capability=(8, 0)):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
-    return make
+    return pretend
 
 
 @pytest.mark.parametrize(
-    ("have", "name", "expected"),
+    ("devices", "name", "expected"),
     [
         ({}, "auto", "cpu"), ({"mps": True}, "auto", "mps"), ({"gpus": 2, "mps": True}, "auto", "cuda:0"),
         ({"gpus": 2}, "cuda", "cuda:0"), ({"gpus": 2}, "cuda:1", "cuda:1"), ({"gpus": 2}, "cpu", "cpu"),
         ({"mps": True}, "mps", "mps"),
     ],
 )  # fmt: skip
-def test_devices_that_are_there(machine, have, name, expected):
-    machine(**have)
+def test_existing_devices_are_resolved(machine, devices, name, expected):
+    machine(**devices)
     assert resolve_device(name) == torch.device(expected)
 
 
 @pytest.mark.parametrize(
-    ("have", "name", "words"),
+    ("devices", "name", "words"),
     [
         ({}, "cuda", "finds 0 GPUs"), ({}, "cuda:0", "finds 0 GPUs"), ({"gpus": 1}, "cuda:1", "finds 1 GPUs"),
         ({}, "mps", "no Apple GPU"), ({"gpus": 1}, "gpu", "got 'gpu'"), ({"gpus": 1}, "cuda:x", "got 'cuda:x'"),
@@ -77,9 +186,9 @@ def test_devices_that_are_there(machine, have, name, expected):
         ({"gpus": 1}, "cuda:", "got 'cuda:'"),
     ],
 )  # fmt: skip
-def test_devices_that_are_not_there(machine, have, name, words):
-    machine(**have)
-    assert words in rejected(resolve_device, name)
+def test_missing_devices_are_rejected(machine, devices, name, words):
+    machine(**devices)
+    assert words in input_error_line(resolve_device, name)
 
 
 def test_precision_follows_the_hardware(machine, monkeypatch):
@@ -88,52 +197,51 @@ def test_precision_follows_the_hardware(machine, monkeypatch):
     machine(gpus=1, capability=(7, 5))
     assert resolve_precision("auto", torch.device("cuda")) == "fp32"
     assert resolve_precision("auto", torch.device("mps")) == "fp32"
-    for has in (True, False):
+    for native in (True, False):
         for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-            monkeypatch.setattr(torch.cpu, check, lambda has=has: has, raising=False)
-        assert resolve_precision("auto", torch.device("cpu")) == ("bf16" if has else "fp32")
+            monkeypatch.setattr(torch.cpu, check, lambda native=native: native, raising=False)
+        assert resolve_precision("auto", torch.device("cpu")) == ("bf16" if native else "fp32")
     for name in ("fp32", "bf16"):
         assert resolve_precision(name, torch.device("cpu")) == name
 
 
-# --- the setup -----------------------------------------------------------------------------------------------------
+# --- the setup of a run --------------------------------------------------------------------------------------------
 
 
-def test_setup_brings_flags_and_data_together():
-    found = setup("--n-train", "50", "--target-inclusion", "coin", "--exp-idx", "3")
-    assert (found.split.n_train, found.split.inclusion, found.split.exp_idx) == (50, "coin", 3)
-    assert found.store.first_sample == 1197
-    assert found.split.n_samples == 600
-    assert not found.store.flip
-    assert found.identity["data_fingerprint"] == found.images.fingerprint
-    assert found.build()(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
-    assert "a model trains on 50 + 300" in found.describe()
+def test_setup_follows_flags_and_data():
+    run = setup("--n-train", "50", "--target-inclusion", "coin", "--exp-idx", "3")
+    assert (run.split.n_train, run.split.inclusion, run.split.exp_idx) == (50, "coin", 3)
+    assert run.store.first_sample == 1197
+    assert run.split.n_samples == 600
+    assert not run.store.flip
+    assert run.identity["data_fingerprint"] == run.images.fingerprint
+    assert run.build()(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    assert "a model trains on 50 + 300" in run.describe()
 
 
 @pytest.mark.parametrize(("n_train", "is_default"), [("478", True), ("477", False)])
-def test_the_default_is_the_default_also_when_it_is_spelled_out(n_train, is_default):
-    assert default_n_train(1197) == 478
+def test_identity_tells_whether_n_train_is_the_default_even_where_it_is_given(n_train, is_default):
+    assert common.default_n_train(1197) == 478
     assert setup("--n-train", n_train).identity["n_train_is_default"] is is_default
 
 
-def test_no_image_is_tested_on_that_was_trained_on():
-    """Over the pixels, not the indices: what the store shows to a model, and what it is tested with."""
-    found = setup()
+def test_no_model_is_tested_on_images_that_it_trained_on():
+    """The member samples are also compared by their pixels, as the store gives them to a model."""
+    run = setup()
     for role in ("target", "shadow"):
         for index in range(3):
-            indices = torch.from_numpy(found.split.training_set(role, index, found.store.first_sample))
-            tested = torch.from_numpy(found.split.test_set(role))
-            outside = torch.from_numpy(np.flatnonzero(~found.split.member(role, index))) + found.store.first_sample
-            assert not set(indices.tolist()) & set(tested.tolist())
-            assert not set(indices.tolist()) & set(outside.tolist())
-            inside = torch.from_numpy(np.flatnonzero(found.split.member(role, index)))
-            shown = found.store.unaugmented(indices[found.split.n_train :])
-            pixels = found.images.x_test[inside].float() / 255
-            expected = (pixels - found.images.mean[0]) / found.images.std[0]
-            torch.testing.assert_close(shown, expected, atol=1e-5, rtol=1e-5)
+            training_set = torch.from_numpy(run.split.training_set(role, index, run.store.first_sample))
+            member = torch.from_numpy(run.split.member(role, index))
+            non_members = torch.nonzero(~member).squeeze(1) + run.store.first_sample
+            assert not set(training_set.tolist()) & set(run.split.test_set(role).tolist())
+            assert not set(training_set.tolist()) & set(non_members.tolist())
+            pixels = run.images.x_test[member].float() / 255
+            expected = (pixels - run.images.mean[0]) / run.images.std[0]
+            stored = run.store.unaugmented(training_set[run.split.n_train :])
+            torch.testing.assert_close(stored, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_a_wrong_name_is_refused_before_data_is_read(monkeypatch):
+def test_a_wrong_name_is_rejected_before_data_is_read(monkeypatch):
     monkeypatch.setattr(common, "load_dataset", lambda *args, **settings: pytest.fail("data was read"))
-    assert "ResNet19" in rejected(setup, "--network", "ResNet19")
-    assert "abc" in rejected(setup, "--device", "abc")
+    assert "ResNet19" in input_error_line(setup, "--network", "ResNet19")
+    assert "abc" in input_error_line(setup, "--device", "abc")

@@ -1,4 +1,4 @@
-"""The registry: shapes, sizes and the user's own factory."""
+"""The table of networks: output shapes, image sizes, parameters, and the user's own factory."""
 
 import pytest
 import torch
@@ -13,14 +13,14 @@ SIZES = [(32, 32), (28, 28), (16, 16), (8, 8), (4, 4), (17, 40), (64, 48)]
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(28, 28), (4, 7)])
-def test_every_network_answers_small_images_of_any_size(name, channels, size):
+def test_every_network_accepts_small_images_of_any_size(name, channels, size):
     model = build(name, num_classes=7, in_channels=channels, size=size)
     assert model.training
     assert model(torch.zeros(3, channels, *size)).shape == (3, 7)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_convnet_fits_every_size(size):
+def test_convnet_accepts_every_size(size):
     model = build("ConvNet", num_classes=5, in_channels=3, size=size)
     assert model(torch.randn(2, 3, *size)).shape == (2, 5)
 
@@ -33,13 +33,13 @@ def test_convnet_fits_every_size(size):
         ((16, 16), 1, 2, (25 + 1) * 64 + (1600 + 1) * 64 + (64 * 1 + 1) * 512 + 513 * 2),
     ],
 )
-def test_convnet_has_the_parameters_of_the_field(size, channels, classes, parameters):
+def test_convnet_has_the_expected_number_of_parameters(size, channels, classes, parameters):
     model = build("ConvNet", num_classes=classes, in_channels=channels, size=size)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
-def test_convnet_computes_what_its_description_says():
-    """With ReLU before pooling, as the field writes it: the same values and the same gradients."""
+def test_convnet_equals_the_usual_order_of_relu_and_pooling():
+    """With ReLU before pooling: the same values and the same gradients."""
     model = build("ConvNet", num_classes=10, in_channels=3, size=(32, 32))
     w = list(model.parameters())
     x = torch.randn(2, 3, 32, 32)
@@ -48,12 +48,11 @@ def test_convnet_computes_what_its_description_says():
     assert y.shape == (2, 64, 5, 5)
     y = F.linear(F.relu(F.linear(y.flatten(1), w[4], w[5])), w[6], w[7])
     torch.testing.assert_close(model(x), y)
-    for got, expected in zip(torch.autograd.grad(model(x).logsumexp(1).sum(), w),
-                             torch.autograd.grad(y.logsumexp(1).sum(), w), strict=True):  # fmt: skip
-        torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
+    gradients = [torch.autograd.grad(logits.logsumexp(1).sum(), w) for logits in (model(x), y)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-6)
 
 
-def test_a_image_smaller_than_the_stages_gets_a_black_margin():
+def test_an_image_too_small_for_the_stages_is_padded_with_zeros():
     model = build("ConvNet", num_classes=3, in_channels=1, size=(8, 10))
     padded = model[0](torch.ones(1, 1, 8, 10))
     assert padded.shape == (1, 1, 16, 16)
@@ -62,7 +61,7 @@ def test_a_image_smaller_than_the_stages_gets_a_black_margin():
 
 
 @pytest.mark.parametrize("name", ["ResNet18", "ConvNet", "tests.helpers.networks:mlp"])
-def test_the_global_generator_decides_the_weights(name):
+def test_the_global_generator_determines_the_weights(name):
     def weights(seed):
         torch.manual_seed(seed)
         return torch.cat([p.flatten() for p in build(name, num_classes=3, in_channels=1, size=(8, 8)).parameters()])
@@ -71,7 +70,7 @@ def test_the_global_generator_decides_the_weights(name):
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_lazy_layers_have_their_shapes_when_a_network_is_made():
+def test_lazy_layers_have_their_shapes_when_a_network_is_built():
     model = build("tests.helpers.networks:lazy", num_classes=3, in_channels=2, size=(8, 6))
     assert model[1].weight.shape == (3, 2 * 8 * 6)
 
@@ -85,10 +84,10 @@ def test_lazy_layers_have_their_shapes_when_a_network_is_made():
         ("tests.helpers.networks:nothing", "cannot find factory 'nothing' in 'tests.helpers.networks': AttributeError"),
         ("tests.helpers.networks:fails", r"fails on images of 3x8x8: RuntimeError: first line$"),
         ("tests.helpers.networks:no_module", "fails on images of 3x8x8: AttributeError"),
-        ("tests.helpers.networks:one_logit_too_many", r"logits \(2, 4\), got \(2, 5\)"),
+        ("tests.helpers.networks:one_logit_too_many", r"logits \(2, 4\) for 2 images, got \(2, 5\)"),
     ],
 )
-def test_what_cannot_be_built_is_refused(name, words):
+def test_a_network_that_cannot_be_built_is_rejected(name, words):
     with pytest.raises(InputError, match=words):
         build(name, num_classes=4, in_channels=3, size=(8, 8))
 
@@ -101,7 +100,7 @@ def test_names_are_checked_without_importing():
 
 
 def test_a_factory_in_the_current_folder_is_found(tmp_path, monkeypatch):
-    (tmp_path / "network_of_mine.py").write_text("from tests.helpers.networks import mlp as make\n")
+    (tmp_path / "my_network.py").write_text("from tests.helpers.networks import mlp as make\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["/nowhere", *__import__("sys").path])
-    assert build("network_of_mine:make", num_classes=4, in_channels=3, size=(8, 8)) is not None
+    assert build("my_network:make", num_classes=4, in_channels=3, size=(8, 8)) is not None

@@ -1,4 +1,4 @@
-"""The code in the README runs as it is written there."""
+"""The code in the READMEs runs as written, and the tests that they name exist."""
 
 import re
 import subprocess
@@ -13,26 +13,40 @@ from lira.attacks.metrics import auc
 from tests.helpers.attack_inputs import inputs
 from tests.helpers.scripts import ROOT
 
+READMES = ("README.md", "README.ja.md")
 
-def block(name: str) -> str:
+
+def code_block(name: str) -> str:
     """The indented block of a README that imports from lira."""
     blocks = re.findall(r"(?:(?: {4}.*)?\n)+", (ROOT / name).read_text(encoding="utf-8"))
-    (found,) = [text for text in blocks if "from lira import" in text]
-    return textwrap.dedent(found).strip() + "\n"
+    (block,) = [text for text in blocks if "from lira." in text]
+    return textwrap.dedent(block).strip() + "\n"
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ja.md"])
+def test_both_languages_have_the_same_code():
+    assert code_block("README.md") == code_block("README.ja.md")
+
+
+@pytest.mark.parametrize("name", READMES)
 def test_the_ten_lines_attack_scores(tmp_path, name):
-    given = inputs(n_targets=1)
-    np.savez(tmp_path / "theirs.npz", phi=given.phi, member=given.member, label=given.label)
-    code = block(name)
+    scores = inputs(n_targets=1)
+    np.savez(tmp_path / "theirs.npz", phi=scores.phi, member=scores.member, label=scores.label)
+    code = code_block(name)
     assert len([line for line in code.splitlines() if line]) <= 10
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"]
-    called = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (called.returncode, called.stderr) == (0, "")
-    scored = run.attack_targets(given.phi, given.member, n_targets=1, attacks=["lira", "lira-bayes"])
-    lines = called.stdout.splitlines()
-    for line, one in zip(lines[:2], scored, strict=True):
-        accuracy = ((one.score >= one.threshold) == given.member[0]).mean()
-        assert line.startswith(f"{one.attack}: {accuracy:.1%}, AUC {auc(one.score, given.member[0]):.3f}, ")
-    assert lines[2] == f"strongest by the shadows alone: {run.strongest(scored)}"
+    completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stderr) == (0, "")
+    results = run.attack_targets(scores.phi, scores.member, n_targets=1, attacks=["lira", "lira-bayes"])
+    for line, result in zip(completed.stdout.splitlines(), results, strict=True):
+        accuracy = ((result.score >= result.threshold) == scores.member[0]).mean()
+        area = auc(result.score, scores.member[0])
+        assert line.startswith(f"{result.attack}: accuracy {accuracy:.1%}, AUC {area:.3f}, TPR ")
+        assert line.endswith(f"held-out AUC {result.held_out_auc:.3f}")
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_test_that_the_table_names_exists(name):
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / name).read_text(encoding="utf-8")))
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named
+    assert {test for test in named if f"def {test}(" not in sources} == set()

@@ -1,11 +1,11 @@
-"""ResNets with the CIFAR stem: known sizes, and the resolutions of the stages."""
+"""ResNets with the CIFAR stem: numbers of parameters, resolutions of the stages, initialization."""
 
 import pytest
 import torch
 
 from resnet import STAGES, resnet
 
-# Of the ResNets that the CIFAR literature trains with this stem, 10 classes.
+# As in the CIFAR literature for this stem and 10 classes.
 PARAMETERS = {"ResNet18": 11_173_962, "ResNet34": 21_282_122, "ResNet50": 23_520_842}
 
 
@@ -18,7 +18,7 @@ def test_number_of_parameters(name):
 def test_stem_keeps_the_resolution_and_the_stages_halve_it():
     model, sizes = resnet("ResNet18", num_classes=10, in_channels=3).eval(), []
     for layer in (model.conv1, model.maxpool, model.layer1, model.layer2, model.layer3, model.layer4):
-        layer.register_forward_hook(lambda module, given, got: sizes.append(tuple(got.shape[1:])))
+        layer.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output.shape[1:])))
     with torch.no_grad():
         model(torch.zeros(1, 3, 32, 32))
     assert sizes == [(64, 32, 32), (64, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
@@ -33,7 +33,7 @@ def test_other_channels_and_sizes(channels, size):
         assert model(torch.zeros(2, channels, *size)).shape == (2, 6)
 
 
-def test_stem_is_initialised_like_the_other_convolutions():
+def test_stem_is_initialized_like_the_other_convolutions():
     """He et al.: variance 2 / fan_out, here 64 * 9."""
     torch.manual_seed(0)
     weight = torch.cat([resnet("ResNet18", num_classes=2, in_channels=3).conv1.weight.flatten() for _ in range(3)])

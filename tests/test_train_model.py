@@ -1,4 +1,4 @@
-"""train_model.py end to end: what lies on disk afterwards, what is trained again, what is refused, what one reads."""
+"""train_model.py end to end: files, what is trained again, failures, rejected input, output."""
 
 import json
 import os
@@ -17,13 +17,17 @@ import torch
 
 import train_model
 from common import make_split
+from lira.data.readers import read_digits
+from tests.helpers.datasets import ARCHIVES, arrays, write_cifar100, write_images
+from tests.helpers.networks import mlp
 from tests.helpers.scripts import FLAGS, ROOT, call, contents, rejected, run_folders, script, stamps
 
 MODELS = ["target_00", "target_01", "shadow_00", "shadow_01", "shadow_02", "shadow_03"]
-LOG_COLUMNS = [
-    "model", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "epsilon", "seconds",
-]  # fmt: skip
-QUICK = [*FLAGS, "--epochs", "1", "--n-runs", "1"]  # a later flag wins
+LOG_COLUMNS = "model epoch lr train_loss train_accuracy test_loss test_accuracy epsilon seconds"
+MODELS_COLUMNS = (
+    "role index test_accuracy train_accuracy epsilon seconds device delta sigma max_grad_norm sample_rate steps"
+)
+QUICK = [*FLAGS, "--epochs", "1", "--n-runs", "1"]  # the last of two equal flags counts
 
 
 def weights(folder):
@@ -36,39 +40,36 @@ def assert_same_weights(a, b):
         assert torch.equal(a[key], b[key]), key
 
 
-# --- on disk -------------------------------------------------------------------------------------------------------
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_lies_on_disk_as_the_design_says(finished):
-    name = "digits_scripts-mlp_MSGD_lr0.1_b256_e30_fp32_noaug_n40_exp0"
+def test_folder_names_and_files_of_a_run(finished):
+    name = "digits_tests.helpers.networks-mlp_MSGD_lr0.1_b256_e30_fp32_noaug_n40_exp0"
     assert finished.models.name == finished.results.name == name
     assert set(contents(finished.models)) == {"config.json", *(f"{model}.pt" for model in MODELS)}
     assert {path.stem for path in (finished.results / "train").glob("*.csv")} == set(MODELS)
 
 
-def test_a_log_has_a_row_an_epoch_and_tests_when_asked(finished):
+def test_a_log_has_one_row_per_epoch_and_tests_every_n_epochs(finished):
     log = pd.read_csv(finished.results / "train" / "shadow_02.csv")
-    assert list(log.columns) == LOG_COLUMNS
+    assert " ".join(log.columns) == LOG_COLUMNS
     assert log.epoch.tolist() == list(range(1, 31))
     assert set(log.model) == {"shadow_02"}
-    assert log.epoch[log.test_accuracy.notna()].tolist() == [20, 30]  # --eval-every 20, and after the last
+    assert log.epoch[log.test_accuracy.notna()].tolist() == [20, 30]  # --eval-every 20, and after the last epoch
     assert (log.lr == 0.1).all()
     assert log.epsilon.isna().all()
     assert log.train_loss.iloc[-1] < 0.2 < log.train_loss.iloc[0]
     assert log.seconds.is_monotonic_increasing
 
 
-def test_models_table_repeats_the_last_row_of_each_log(finished):
+def test_the_models_table_holds_the_last_row_of_each_log(finished):
     table = pd.read_csv(finished.results / "models.csv")
-    assert list(table.columns) == [
-        "role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device",
-        "delta", "sigma", "max_grad_norm", "sample_rate", "steps",
-    ]  # fmt: skip
+    assert " ".join(table.columns) == MODELS_COLUMNS
     assert [f"{role}_{index:02d}" for role, index in zip(table.role, table["index"], strict=True)] == MODELS
     for model, row in zip(MODELS, table.itertuples(), strict=True):
-        last = pd.read_csv(finished.results / "train" / f"{model}.csv").iloc[-1]
-        assert row.test_accuracy == pytest.approx(last.test_accuracy, abs=1e-12)
-        assert row.train_accuracy == pytest.approx(last.train_accuracy, abs=1e-12)
+        last_row = pd.read_csv(finished.results / "train" / f"{model}.csv").iloc[-1]
+        assert row.test_accuracy == pytest.approx(last_row.test_accuracy, abs=1e-12)
+        assert row.train_accuracy == pytest.approx(last_row.train_accuracy, abs=1e-12)
     assert (table.test_accuracy > 0.7).all()
     assert (table.train_accuracy > 0.95).all()
     assert table[["epsilon", "delta", "sigma", "steps"]].isna().all(axis=None)
@@ -77,75 +78,66 @@ def test_models_table_repeats_the_last_row_of_each_log(finished):
 def test_config_holds_identity_and_provenance(finished):
     config = json.loads((finished.models / "config.json").read_text())
     identity = config["identity"]
-    expected = {
-        "dataset": "digits",
-        "network": "tests.helpers.networks:mlp",
-        "optimizer": "MSGD",
-        "lr": 0.1,
-        "batch_size": 256,
-    }
-    expected |= {"epochs": 30, "precision": "fp32", "augment": False, "n_train": 40, "exp_idx": 0}
-    expected |= {"lr_step": 80, "target_inclusion": "half"}
+    expected = dict(dataset="digits", network="tests.helpers.networks:mlp", optimizer="MSGD", lr=0.1, batch_size=256)
+    expected |= dict(epochs=30, precision="fp32", augment=False, n_train=40, exp_idx=0)
+    expected |= dict(lr_step=80, target_inclusion="half")
     assert expected.items() <= identity.items()
     assert len(identity["data_fingerprint"]) == 64
     assert {"command", "started", "device", "threads", "python", "torch"} <= set(config["provenance"])
 
 
-def test_test_accuracy_is_that_on_the_half_a_model_never_draws_from(finished):
-    """By hand: the stored weights on the images of the other half, in eval mode."""
-    from lira.data.readers import read_digits
-    from tests.helpers.networks import mlp
-
+def test_test_accuracy_is_measured_on_the_half_that_a_model_does_not_draw_from(finished):
+    """Recomputed here from the stored weights, in eval mode."""
     images = read_digits()
     x = (images.x_train.float() / 255 - images.mean[0]) / images.std[0]
     split = make_split(len(x), 600, n_train=40, exp_idx=0, inclusion="half")
     table = pd.read_csv(finished.results / "models.csv")
-    for role, other in (("target", split.target_half), ("shadow", split.attack_half)):
+    for role, test_half in (("target", split.target_half), ("shadow", split.attack_half)):
         model = mlp(10, 1).eval()
         model.load_state_dict(weights(finished.models)[f"{role}_01"])
         with torch.no_grad():
-            right = (model(x[other]).argmax(1) == images.y_train[other]).float().mean().item()
+            accuracy = (model(x[test_half]).argmax(1) == images.y_train[test_half]).float().mean().item()
         row = table[(table.role == role) & (table["index"] == 1)]
-        assert row.test_accuracy.item() == pytest.approx(right, abs=1.1 / len(other))
+        assert row.test_accuracy.item() == pytest.approx(accuracy, abs=1.1 / len(test_half))
 
 
-# --- again, alone, elsewhere ---------------------------------------------------------------------------------------
+# --- trained again ---------------------------------------------------------------------------------------------------
 
 
-def test_complete_models_are_not_touched(own):
-    before = stamps(own.models)
-    again = call(train_model.main, own.argv)
+def test_complete_models_are_not_written_again(run_copy):
+    before = stamps(run_copy.models)
+    again = call(train_model.main, run_copy.argv)
     assert again.status == 0
     assert "6 of 6 models are complete, training 0" in again.out
-    assert stamps(own.models) == before
+    assert stamps(run_copy.models) == before
 
 
-def test_a_model_trained_alone_equals_the_one_of_the_fleet(own):
-    path = own.models / "shadow_03.pt"
-    before, others = weights(own.models)["shadow_03"], stamps(own.models, "*_0[0-2].pt")
+def test_a_model_trained_alone_equals_the_one_trained_with_the_others(run_copy):
+    path = run_copy.models / "shadow_03.pt"
+    before, other_stamps = weights(run_copy.models)["shadow_03"], stamps(run_copy.models, "*_0[0-2].pt")
     path.unlink()
-    again = call(train_model.main, own.argv)
+    again = call(train_model.main, run_copy.argv)
     assert again.status == 0
     assert "5 of 6 models are complete, training 1" in again.out
     assert "trained 1 models in" in again.out
-    assert_same_weights(weights(own.models)["shadow_03"], before)
-    assert stamps(own.models, "*_0[0-2].pt") == others
+    assert_same_weights(weights(run_copy.models)["shadow_03"], before)
+    assert stamps(run_copy.models, "*_0[0-2].pt") == other_stamps
 
 
-def test_more_shadows_are_added_to_a_run(own):
-    before = stamps(own.models)
-    assert call(train_model.main, [*own.argv, "--n-shadows", "6"]).status == 0
-    after = stamps(own.models)
+def test_shadows_can_be_added_to_a_run(run_copy):
+    before = stamps(run_copy.models)
+    assert call(train_model.main, [*run_copy.argv, "--n-shadows", "6"]).status == 0
+    after = stamps(run_copy.models)
     assert before.items() <= after.items()
     assert set(after) - set(before) == {"shadow_04.pt", "shadow_05.pt"}
 
 
-def test_another_process_and_a_later_run_train_the_same_weights(tmp_path):
-    """Two real processes and main() here, each with a folder of its own."""
+def test_two_processes_train_the_same_weights(tmp_path):
+    """The script in a subprocess and main() here, in different folders."""
     here = tmp_path / "here"
     argv = [*QUICK, "--network", "ConvNet", "--quiet"]
     assert call(train_model.main, [*argv, *run_folders(here)]).status == 0
-    other = script("train_model.py", argv, tmp_path)  # model/ and result/ below the current folder
+    other = script("train_model.py", argv, tmp_path)  # writes model/ and result/ of the current folder
     assert other.returncode == 0, other.stderr
     assert other.stderr == ""
     first, second = (weights(next((folder / "model").iterdir())) for folder in (here, tmp_path))
@@ -172,37 +164,36 @@ def test_another_exp_idx_is_another_run(tmp_path):
         (["--lr", "0.10000001"], "lr", "0.1", "0.10000001"),
     ],
 )
-def test_a_run_of_other_settings_is_refused_with_the_field(own, flags, field, old, new):
-    before = stamps(own.models)
-    line = rejected(train_model.main, [*own.argv, *flags])
+def test_a_run_with_other_settings_is_rejected_and_the_field_named(run_copy, flags, field, old, new):
+    before = stamps(run_copy.models)
+    line = rejected(train_model.main, [*run_copy.argv, *flags])
     assert f"{field} = {old}" in line
     assert f"ask for {new}" in line
     assert "config.json" in line
-    assert stamps(own.models) == before
+    assert stamps(run_copy.models) == before
 
 
-def test_a_corrupted_config_is_refused_in_one_line(own):
+def test_a_corrupted_config_is_rejected(run_copy):
     for corruption in (b"", b"{", b"[]", b'{"identity": 3}', b"\xff\xfe"):
-        (own.models / "config.json").write_bytes(corruption)
-        assert "config.json is corrupted" in rejected(train_model.main, own.argv)
+        (run_copy.models / "config.json").write_bytes(corruption)
+        assert "config.json is corrupted" in rejected(train_model.main, run_copy.argv)
 
 
-# --- failures ------------------------------------------------------------------------------------------------------
+# --- failures --------------------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_ends_that_model_and_not_the_others(tmp_path, monkeypatch):
-    """shadow_01 alone meets a learning rate that no model survives."""
-    real = train_model.train_model
+def test_a_loss_that_is_not_finite_stops_only_that_model(tmp_path, monkeypatch):
+    """shadow_01 alone has a learning rate at which training diverges."""
+    original = train_model.train_model
 
     def train(name, *args, lr, **settings):
-        return real(name, *args, lr=1e30 if name == "shadow_01" else lr, **settings)
+        return original(name, *args, lr=1e30 if name == "shadow_01" else lr, **settings)
 
     monkeypatch.setattr(train_model, "train_model", train)
     argv = [*QUICK, "--epochs", "3", *run_folders(tmp_path)]
     called = call(train_model.main, argv)
     assert called.status == 1
-    last = called.err.rstrip().splitlines()[-1]
-    assert "1 of 5 models failed: shadow_01" in last
+    assert "1 of 5 models failed: shadow_01" in called.err.rstrip().splitlines()[-1]
     assert "failed: shadow_01: the loss is" in called.err
     assert "Traceback" not in called.err
     assert "now: python attack_lira.py" not in called.out
@@ -210,8 +201,8 @@ def test_a_loss_that_is_not_finite_ends_that_model_and_not_the_others(tmp_path, 
     assert names == {"target_00", "shadow_00", "shadow_02", "shadow_03"}
 
 
-def test_weights_that_blew_up_in_the_last_step_are_a_failure_too(tmp_path):
-    """One batch an epoch, one epoch: its loss is that of the fresh weights, the corruption shows only afterwards."""
+def test_weights_that_diverge_in_the_last_step_are_a_failure(tmp_path):
+    """One epoch of one batch: its training loss is that of the initial weights, only the test loss is not finite."""
     argv = [*QUICK, "--lr", "1e36", "--train-batch-size", "4096", *run_folders(tmp_path), "--quiet"]
     called = call(train_model.main, argv)
     assert called.status == 1
@@ -219,8 +210,8 @@ def test_weights_that_blew_up_in_the_last_step_are_a_failure_too(tmp_path):
     assert not list((tmp_path / "model").rglob("*.pt"))
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
-    """A limit on the size of a file: what write() answers then is what it answers on a full disk."""
+def test_a_full_disk_is_one_line_and_leaves_no_partial_file(tmp_path):
+    """A limit on file sizes: write() then fails as on a full disk."""
 
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -234,8 +225,8 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
 
 
 @pytest.mark.parametrize("flag", ["--model-dir", "--result-dir"])
-def test_a_folder_that_cannot_be_written_is_one_line(flag, tmp_path):
-    (tmp_path / "file").write_text("no folder")
+def test_an_unwritable_folder_is_one_line(flag, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
     argv = [*QUICK, *run_folders(tmp_path), flag, tmp_path / "file" / "x", "--quiet"]
     line = rejected(train_model.main, argv)
     assert "cannot write" in line
@@ -248,7 +239,7 @@ def test_a_read_only_folder_is_one_line(tmp_path):
     assert "Permission denied" in rejected(train_model.main, [*QUICK, *run_folders(tmp_path), "--quiet"])
 
 
-# --- bad input -----------------------------------------------------------------------------------------------------
+# --- rejected input --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -259,9 +250,9 @@ def test_a_read_only_folder_is_one_line(tmp_path):
         (["--network", "tests.helpers.networks:missing"], ["tests.helpers.networks", "missing"]),
         (["--network", "no_such_module:make"], ["no_such_module"]),
         (["--network", ":make"], ["make"]),
-        (["--network", ".scripts:mlp"], [".scripts"]),
+        (["--network", ".networks:mlp"], [".networks"]),
         (["--network", "syntax_error:make"], ["syntax_error", "SyntaxError"]),
-        (["--network", "tests.helpers.networks:FLAGS"], ["tests.helpers.networks:FLAGS"]),
+        (["--network", "tests.helpers.scripts:FLAGS"], ["tests.helpers.scripts:FLAGS"]),
         (["--network", "tests.helpers.networks:no_module"], ["tests.helpers.networks:no_module"]),
         (["--network", "tests.helpers.networks:fails"], ["tests.helpers.networks:fails", "first line"]),
         (["--network", "tests.helpers.networks:one_logit_too_many"], ["(2, 10)", "(2, 11)"]),
@@ -281,7 +272,7 @@ def test_a_read_only_folder_is_one_line(tmp_path):
         (["--no-such-flag"], ["--no-such-flag"]),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing_behind(flags, words, tmp_path, monkeypatch):
+def test_bad_input_is_one_line_and_writes_nothing(flags, words, tmp_path, monkeypatch):
     (tmp_path / "syntax_error.py").write_text("def make(:\n")
     monkeypatch.syspath_prepend(tmp_path)
     line = rejected(train_model.main, [*FLAGS, *flags, *run_folders(tmp_path)])
@@ -292,35 +283,28 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(flags, words, tmp_path,
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
-def test_cuda_without_a_gpu_is_refused(device, tmp_path, monkeypatch):
+def test_cuda_without_a_gpu_is_rejected(device, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     line = rejected(train_model.main, [*FLAGS, "--device", device, *run_folders(tmp_path)])
     assert device in line
     assert "0 GPUs" in line
 
 
-def test_own_arrays_that_are_wrong_are_refused(tmp_path):
-    rng = np.random.default_rng(0)
-    good = {
-        "x_train": rng.integers(0, 256, (12, 8, 8), dtype=np.uint8), "y_train": np.arange(12) % 3,
-        "x_test": rng.integers(0, 256, (6, 8, 8), dtype=np.uint8), "y_test": np.arange(6) % 3,
-    }  # fmt: skip
+def test_wrong_arrays_are_rejected_by_name(tmp_path):
+    good = arrays(channels=0)
     wrong = {
-        "shape": good | {"x_test": good["x_test"][:, :4]},
-        "range": good | {"y_test": np.array([0, 1, 2, 3, 0, 1])},
-        "pickle": good | {"y_train": np.array([0, "one"] * 6, dtype=object)},
+        "x_test": good | {"x_test": good["x_test"][:, :4]},
+        "y_test[3] is 3": good | {"y_test": np.array([0, 1, 2, 3])},
+        "y_train": good | {"y_train": np.array([0, "one"] * 3, dtype=object)},
     }
-    named = {"shape": "x_test", "range": "y_test[3] is 3", "pickle": "y_train"}
-    for name, arrays in wrong.items():
-        path = tmp_path / f"{name}.npz"
-        np.savez(path, allow_pickle=True, **arrays)
-        assert named[name] in rejected(train_model.main, [*FLAGS, "--dataset", path, *run_folders(tmp_path)])
+    for index, (words, data) in enumerate(wrong.items()):
+        path = tmp_path / f"{index}.npz"
+        np.savez(path, allow_pickle=True, **data)
+        assert words in rejected(train_model.main, [*FLAGS, "--dataset", path, *run_folders(tmp_path)])
     assert not (tmp_path / "model").exists()
 
 
-def test_a_folder_with_an_empty_class_is_refused(tmp_path):
-    from tests.helpers.datasets import write_images
-
+def test_a_folder_with_an_empty_class_is_rejected(tmp_path):
     write_images(tmp_path / "own")
     for image in (tmp_path / "own" / "train" / "bee").iterdir():
         image.unlink()
@@ -328,13 +312,11 @@ def test_a_folder_with_an_empty_class_is_refused(tmp_path):
     assert "bee" in rejected(train_model.main, argv)
 
 
-# --- the commands of the design ------------------------------------------------------------------------------------
+# --- datasets --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "mnist"])
-def test_without_a_network_the_missing_file_and_digits_are_named(dataset, tmp_path, monkeypatch):
-    from tests.helpers.datasets import ARCHIVES
-
+def test_without_internet_the_missing_file_and_digits_are_named(dataset, tmp_path, monkeypatch):
     def urlopen(*args, **kwargs):
         raise urllib.error.URLError("[Errno -3] Temporary failure in name resolution")
 
@@ -347,10 +329,8 @@ def test_without_a_network_the_missing_file_and_digits_are_named(dataset, tmp_pa
     assert not (tmp_path / "model").exists()
 
 
-def test_the_command_of_the_design_starts_with_resnet18_on_cifar100(tmp_path, monkeypatch):
-    """Six images in the official format: their half is tested, all is as with 50,000 but the time it takes."""
-    from tests.helpers.datasets import write_cifar100
-
+def test_resnet18_trains_on_cifar100(tmp_path, monkeypatch):
+    """With six images in the official format."""
     (tmp_path / "data").mkdir()
     write_cifar100(tmp_path / "data", monkeypatch)
     monkeypatch.chdir(tmp_path)
@@ -364,33 +344,25 @@ def test_the_command_of_the_design_starts_with_resnet18_on_cifar100(tmp_path, mo
     assert first["fc.weight"].shape == (100, 512)
 
 
-# --- names from data -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name", ["..", "a b; rm -rf x", "$(touch x)", "a*?[x]", "-rf", ".hidden", "画像", "a_b", "x" * 200, "line\nbreak"]
-)
-def test_strange_names_of_data_stay_inside_the_folders(name, tmp_path):
-    path = tmp_path / "in" / f"{name}.npz"
+def test_strange_names_of_data_stay_inside_the_folders(tmp_path):
+    """The names themselves are tested in tests/storage/test_names.py."""
+    path = tmp_path / "in" / "$(touch x); *?[x]\nbreak.npz"
     path.parent.mkdir()
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 256, (12, 8, 8), dtype=np.uint8), np.arange(12) % 3
-    np.savez(path, x_train=x, y_train=y, x_test=x[:6, ::-1], y_test=y[:6])
-    spelled = f"{tmp_path}/in/../in/{name}.npz"
+    np.savez(path, **arrays(channels=0, n_train=12, n_test=6))
     argv = [*QUICK, "--network", "tests.helpers.networks:lazy", "--n-train", "3", *run_folders(tmp_path), "--quiet"]
-    called = call(train_model.main, [*argv, "--dataset", spelled])
+    called = call(train_model.main, [*argv, "--dataset", f"{tmp_path}/in/../in/{path.name}"])
     assert called.status == 0, called.err
     assert {path.name for path in tmp_path.iterdir()} == {"in", "model", "result"}
     (run,) = (tmp_path / "model").iterdir()
-    assert re.fullmatch(r"[\w.+-]+", run.name)  # letters and digits of any script
+    assert re.fullmatch(r"[\w.+-]+", run.name)
     assert not run.name.startswith((".", "-"))
     assert (run / "shadow_03.pt").is_file()
 
 
-# --- the screen ----------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_screen_says_what_is_trained_and_what_comes_next(finished):
+def test_the_output_names_the_models_and_the_next_command(finished):
     lines = finished.trained.out.splitlines()
     assert lines[0] == f"run {finished.models.name}: 0 of 6 models are complete, training 6"
     assert lines[1] == "1,197 + 600 images of 1x28x28, 10 classes; a model trains on 40 + 300"
@@ -402,35 +374,35 @@ def test_the_screen_says_what_is_trained_and_what_comes_next(finished):
     assert len(lines) == 7
 
 
-def test_the_command_at_the_end_attacks_the_run(own):
-    """As it stands, by a shell, in a folder whose name needs quotes; flags that say nothing new are left out."""
-    folder = own.folder / "a folder; with $(odd) 'name'"
+def test_the_command_at_the_end_attacks_the_run(run_copy):
+    """Unchanged, in a shell and a folder whose name needs quotes. Flags equal to their defaults are left out."""
+    folder = run_copy.folder / "a folder; with $(odd) 'name'"
     folder.mkdir()
     for name in ("model", "result"):
-        (own.folder / name).rename(folder / name)
-    argv = [*own.argv[:-4], "--lr-step", "80", "--shard", "1/1", *run_folders(folder)]
-    trained = script("train_model.py", argv, own.folder)
+        (run_copy.folder / name).rename(folder / name)
+    argv = [*run_copy.argv[:-4], "--lr-step", "80", "--shard", "1/1", *run_folders(folder)]
+    trained = script("train_model.py", argv, run_copy.folder)
     (line,) = [line for line in trained.stdout.splitlines() if line.startswith("now: ")]
     assert "--lr-step" not in line
     assert "--shard" not in line
     command = line.removeprefix("now: python ")
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    shell = f"{shlex.quote(sys.executable)} {command} --attacks loss --quiet"
-    called = subprocess.run(shell, shell=True, cwd=own.folder, env=env, capture_output=True, text=True, check=False)
+    options = dict(cwd=run_copy.folder, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    command = f"{shlex.quote(sys.executable)} {command} --attacks loss --quiet"
+    called = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, **options)
     assert called.returncode == 0, called.stderr
     assert "report.html: the report" in called.stdout
 
 
-def test_bars_show_the_fleet_and_the_model(finished):
-    shown = finished.trained.err.replace("\r", "\n")
-    assert "6/6 models: 100%" in shown
-    assert "shadow_03: " in shown
-    assert "epoch=30" in shown
+def test_progress_bars_show_the_run_and_the_model(finished):
+    bars = finished.trained.err
+    assert "6/6 models: 100%" in bars
+    assert "shadow_03: " in bars
+    assert "epoch=30" in bars
 
 
-def test_quiet_shows_no_bars(own):
-    (own.models / "shadow_00.pt").unlink()
-    called = call(train_model.main, [*own.argv, "--quiet"])
+def test_quiet_shows_no_progress_bars(run_copy):
+    (run_copy.models / "shadow_00.pt").unlink()
+    called = call(train_model.main, [*run_copy.argv, "--quiet"])
     assert called.status == 0
     assert called.err == ""
     assert "training 1" in called.out

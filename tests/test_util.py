@@ -1,4 +1,4 @@
-"""Flags, defaults and checks."""
+"""The flags, their defaults, checks and help; the identity of a run; the exit status of a script."""
 
 import re
 import shlex
@@ -32,7 +32,7 @@ def test_defaults_are_those_of_the_design():
     assert (config.train.precision, config.run.quiet, config.attack.attacks) == ("auto", False, ())
 
 
-def test_every_flag_of_the_design_reaches_its_field():
+def test_every_flag_sets_its_field():
     config = parse(
         *shlex.split(
             "--dataset d --network ConvNet --data-root a --model-dir b --result-dir c -n 3 --lr 0.5 --optimizer adam "
@@ -52,14 +52,18 @@ def test_every_flag_of_the_design_reaches_its_field():
 
 @pytest.mark.parametrize(
     ("short", "long", "value"),
-    [("-n", "--epochs", "7"), ("-r", "--n-runs", "2"), ("-c", "--max-per-sample-grad_norm", "3"),
-     ("--max-per-sample-grad-norm", "--max-per-sample-grad_norm", "3")],
-)  # fmt: skip
+    [
+        ("-n", "--epochs", "7"),
+        ("-r", "--n-runs", "2"),
+        ("-c", "--max-per-sample-grad_norm", "3"),
+        ("--max-per-sample-grad-norm", "--max-per-sample-grad_norm", "3"),
+    ],
+)
 def test_two_spellings_are_one_flag(short, long, value):
     assert parse(short, value) == parse(long, value)
 
 
-def test_disable_dp_is_one_value_and_not_two():
+def test_dp_is_none_with_disable_dp():
     assert parse("--disable-dp").dp is None
     assert parse().dp is not None
 
@@ -71,9 +75,9 @@ def test_the_learning_rate_depends_on_the_optimizer(optimizer):
     assert parse("--optimizer", optimizer, "--lr", "0.25").train.lr == 0.25
 
 
-def test_attacks_are_names_between_commas():
+def test_attacks_are_names_separated_by_commas():
     assert parse("--attacks", "lira, loss,").attack.attacks == ("lira", "loss")
-    assert parse("--attacks", "lira,loss,lira").attack.attacks == ("lira", "loss"), "once is enough"
+    assert parse("--attacks", "lira,loss,lira").attack.attacks == ("lira", "loss")
     assert parse().attack.attacks == ()
     with pytest.raises(InputError, match="must be names"):
         parse("--attacks", ",")
@@ -95,6 +99,12 @@ def test_attacks_are_names_between_commas():
         (("--sigma", "0"), "--sigma must be above 0, got 0"),
         (("-c", "-1"), "--max-per-sample-grad-norm must be above 0, got -1"),
         (("--delta", "1"), "--delta must be below 1, got 1"),
+        (("--delta", "1.5"), "--delta must be below 1, got 1.5"),
+        (("--target-epsilon", "0"), "--target-epsilon must be above 0, got 0"),
+        (("--target-epsilon", "8", "--sigma", "1"), "--sigma 1 and --target-epsilon 8 both set the noise"),
+        (("--max-physical-batch", "0"), "--max-physical-batch must be at least 1, got 0"),
+        (("--disable-dp", "--sigma", "2"), "--sigma 2 has no meaning with --disable-dp"),
+        (("--disable-dp", "--max-physical-batch", "2"), "--max-physical-batch 2 has no meaning with --disable-dp"),
         (("--exp-idx", "-1"), "--exp-idx must be at least 0, got -1"),
         (("--exp-idx", str(2**31)), "--exp-idx must be at most 2147483647"),
         (("--train-batch-size", "0"), "--train-batch-size must be at least 1"),
@@ -106,10 +116,13 @@ def test_attacks_are_names_between_commas():
         (("--precision", "fp16"), "--precision: invalid choice: 'fp16'"),
         (("--target-inclusion", "all"), "--target-inclusion: invalid choice"),
         (("--epochs", "many"), "--epochs: invalid int value: 'many'"),
-        (("--epoch", "3"), "unrecognized arguments: --epoch"),  # no abbreviations: they change their meaning
+        (
+            ("--epoch", "3"),
+            "unrecognized arguments: --epoch",
+        ),  # abbreviations may become ambiguous
         (("stray",), "unrecognized arguments: stray"),
-        (("--compile",), "--compile does not see DP.*: leave it out, or add --disable-dp"),
-        (("--report-only", "--compare", "a"), "--report-only and --compare are two pages"),
+        (("--compile",), "--compile does not support DP.*: leave it out, or add --disable-dp"),
+        (("--report-only", "--compare", "a"), "--report-only and --compare cannot be combined"),
         (("--attacks", "lira,magic"), "no attack is called 'magic', choose from lira, "),
     ],
 )
@@ -118,43 +131,38 @@ def test_bad_values_name_flag_constraint_and_value(flags, message):
         parse(*flags)
 
 
-def identity(*flags, **known):
-    known = dict(precision="fp32", n_train=10, n_train_is_default=True, fingerprint="f") | known
-    return parse("--disable-dp", *flags).identity(**known)
+RESOLVED = dict(precision="fp32", n_train=10, n_train_is_default=True, fingerprint="f")
+
+
+def identity(*flags, **resolved):
+    return parse("--disable-dp", *flags).identity(**RESOLVED | resolved)
 
 
 def test_identity_changes_with_what_changes_the_models_and_with_nothing_else():
-    base = identity()
-    changing = [
-        ["--dataset", "digits"], ["--network", "ConvNet"], ["--optimizer", "SGD"], ["--lr", "1"], ["-n", "3"],
-        ["--train-batch-size", "1"], ["--no-augment"], ["--exp-idx", "1"], ["--lr-step", "3"],
-        ["--target-inclusion", "coin"],
-    ]  # fmt: skip
-    for flags in changing:
-        assert identity(*flags) != base, flags
-    for known in (dict(precision="bf16"), dict(n_train=11), dict(fingerprint="g")):
-        assert identity(**known) != base, known
-    for flags in (["--n-shadows", "6"], ["-r", "3"], ["--device", "cuda"], ["--test-batch-size", "1"], ["--quiet"],
-                  ["--data-root", "x"], ["--model-dir", "x"], ["--result-dir", "x"], ["--attacks", "loss"],
-                  ["--eval-every", "1"]):  # fmt: skip
-        assert identity(*flags) == base, flags
-    with_dp = parse().identity(precision="fp32", n_train=10, n_train_is_default=True, fingerprint="f")
-    assert with_dp != base
-    assert with_dp["sigma"] == 1.0
-    assert "lr_step" not in with_dp
+    changing = "--dataset digits, --network ConvNet, --optimizer SGD, --lr 1, -n 3, --train-batch-size 1, --no-augment"
+    for flags in [*changing.split(", "), "--exp-idx 1", "--lr-step 3", "--target-inclusion coin"]:
+        assert identity(*flags.split()) != identity(), flags
+    for resolved in (dict(precision="bf16"), dict(n_train=11), dict(fingerprint="g")):
+        assert identity(**resolved) != identity(), resolved
+    others = "--n-shadows 6, -r 3, --device cuda, --test-batch-size 1, --quiet, --attacks loss, --eval-every 1"
+    for flags in [*others.split(", "), "--data-root x", "--model-dir x", "--result-dir x"]:
+        assert identity(*flags.split()) == identity(), flags
 
 
 def test_identity_with_dp_changes_with_what_changes_the_models():
     def private(*flags):
-        return parse(*flags).identity(precision="fp32", n_train=10, n_train_is_default=True, fingerprint="f")
+        return parse(*flags).identity(**RESOLVED)
 
     for flags in (["--sigma", "2"], ["--target-epsilon", "8"], ["-c", "1"], ["--delta", "1e-6"]):
         assert private(*flags) != private(), flags
+    assert private() != identity()
+    assert private()["sigma"] == 1.0
+    assert "lr_step" not in private()
     assert private("--target-epsilon", "8")["sigma"] is None
     assert private("--max-physical-batch", "2") == private()
 
 
-def test_identity_knows_data_by_name_not_by_path(tmp_path, monkeypatch):
+def test_identity_holds_the_name_of_the_data_and_not_its_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert identity("--dataset", "x/own.npz")["dataset"] == identity("--dataset", f"{tmp_path}/own.npz")["dataset"]
 
@@ -165,12 +173,12 @@ def test_every_flag_has_help_and_help_exits_with_0(capsys):
     with pytest.raises(SystemExit) as stop:
         parse("--help")
     assert stop.value.code == 0
-    shown = capsys.readouterr().out
-    assert "--max-per-sample-grad_norm" in shown
-    assert "80 % of a half" in " ".join(shown.split())
+    text = capsys.readouterr().out
+    assert "--max-per-sample-grad_norm" in text
+    assert "80 % of a half" in " ".join(text.split())
 
 
-def test_help_and_a_mistyped_flag_need_no_torch():
+def test_help_and_a_mistyped_flag_import_no_torch():
     code = "import sys, util; util.run_script(print, ['--epochs', '0'], description='x'); print('torch' in sys.modules)"
     called = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert called.stdout == "False\n"
@@ -184,34 +192,36 @@ def fail(error):
     return body
 
 
-def test_a_script_ends_as_its_body_says(capsys):
+def test_exit_status_and_last_line_of_a_script(capsys):
     assert run_script(lambda config: None, [], description="x") == 0
     assert run_script(lambda config: 1, [], description="x") == 1
     assert run_script(fail(InputError("two\nlines")), [], description="x") == 2
     assert capsys.readouterr().err == "error: two lines\n"
     assert run_script(fail(KeyboardInterrupt()), [], description="x") == 130
     assert "run the same command again" in capsys.readouterr().err
-    with pytest.raises(ZeroDivisionError):  # a slip of ours keeps its traceback
+    with pytest.raises(ZeroDivisionError):  # an error in this project keeps its traceback
         run_script(fail(ZeroDivisionError()), [], description="x")
 
 
-def test_every_flag_shows_its_default_and_the_users_come_first(capsys):
+def test_help_lists_every_default_and_the_most_used_flags_first(capsys):
     with pytest.raises(SystemExit):
         parse("--help")
-    shown = capsys.readouterr().out
-    sections = {part.split("\n")[0]: part for part in re.split(r"\n\n(?=\w+:\n)", shown)}
-    assert [name for name in sections if name != "options:"][1:] == [
-        "data:", "model:", "training:", "privacy:", "attack:", "run:",
-    ]  # fmt: skip
-    for name in ("data:", "model:", "training:", "privacy:", "attack:", "run:"):
-        flags = re.split(r"\n  (?=-)", sections[name])[1:]
-        assert all("(default" in " ".join(flag.split()) for flag in flags), name
-    for name, first in {"data:": ["--dataset", "--data-root"], "model:": ["--network", "-r"],
-                        "training:": ["-n", "--lr", "--optimizer", "--train-batch-size"],
-                        "privacy:": ["--disable-dp", "--sigma", "-c", "--delta"],
-                        "run:": ["--device", "--test-batch-size", "--model-dir", "--result-dir"]}.items():  # fmt: skip
-        found = [re.split(r"[ ,]", flag)[0] for flag in re.split(r"\n  (?=-)", sections[name])[1:]]
-        assert found[: len(first)] == first
+    text = capsys.readouterr().out
+    sections = {part.split("\n")[0]: part for part in re.split(r"\n\n(?=\w+:\n)", text)}
+    headings = ["data:", "model:", "training:", "privacy:", "attack:", "run:"]
+    assert [name for name in sections if name != "options:"][1:] == headings
+    flags = {name: re.split(r"\n  (?=-)", sections[name])[1:] for name in headings}
+    for name in headings:
+        assert all("(default" in " ".join(flag.split()) for flag in flags[name]), name
+    first_flags = {
+        "data:": ["--dataset", "--data-root"],
+        "model:": ["--network", "-r"],
+        "training:": ["-n", "--lr", "--optimizer", "--train-batch-size"],
+        "privacy:": ["--disable-dp", "--sigma", "-c", "--delta"],
+        "run:": ["--device", "--test-batch-size", "--model-dir", "--result-dir"],
+    }
+    for name, expected in first_flags.items():
+        assert [re.split(r"[ ,]", flag)[0] for flag in flags[name]][: len(expected)] == expected
 
 
 @pytest.mark.parametrize(
@@ -228,7 +238,7 @@ def test_every_flag_shows_its_default_and_the_users_come_first(capsys):
         ("--dataset 'my data; $x' --network=-odd", "--dataset 'my data; $x' --network=-odd"),
     ],
 )
-def test_the_attack_command_holds_what_differs_and_means_the_same(flags, words):
+def test_the_attack_command_holds_the_flags_that_differ_from_the_defaults(flags, words):
     config = parse(*shlex.split(flags))
     command = util.attack_command(config, beside="some where/train_model.py")
     head = "python 'some where/attack_lira.py'"
@@ -240,6 +250,6 @@ def test_the_attack_command_holds_what_differs_and_means_the_same(flags, words):
     assert util.attack_command(config, beside="pytest").startswith("python attack_lira.py")
 
 
-def test_runs_to_compare_are_names_without_commas():
+def test_runs_to_compare_are_separate_arguments():
     assert parse("--compare", "a", "b c").attack.compare == ("a", "b c")
     assert parse().attack.compare == ()

@@ -1,271 +1,318 @@
 """lira-bayes: the likelihood ratio with an empirical-Bayes prior, for few shadows and for many.
 
-With ten members and ten non-members a sample, its own means and variances are the weak part of LiRA, the
-gap between the means most of all. Samples resemble each other, so the prior is learned from all of them: a
-mixture of components, each with a gap m_in - m_out, a spread of that gap, a variance of members and one of
-non-members; how common a component is depends on the sample's level (m_in + m_out) / 2, and gaps are multiples
-of their trend in the level. A mixture rather than trends alone, because gap and variance rise together (samples
-that a model memorises are those that vary most), in a way that differs between regimes, and because its
-posterior keeps several explanations of a sample open where few shadows cannot decide. Within a component
-variances follow a scaled inverse chi-square around its own, as in Smyth (2004), so that with many shadows a
-sample's own variance wins; the level has a flat prior. Nothing is set by hand: sizes follow the number of samples.
+With ten members and ten non-members per sample, a sample's own means and variances are the weak part of LiRA, the gap
+between the means most of all. Samples resemble each other, so the prior is learned from all of them: a mixture of
+components, each with a mean and a variance of the gap m_in - m_out, a variance of members and one of non-members. How
+common a component is depends on the sample's midpoint (m_in + m_out) / 2, and gaps are multiples of their trend over
+the midpoint. A mixture rather than trends alone, because gap and variance rise together (memorized samples vary most),
+in a way that differs between regimes, and because its posterior keeps several explanations of a sample open where few
+shadows cannot decide. Within a component variances follow a scaled inverse chi-square around the component's, as in
+Smyth (2004), so that with many shadows a sample's own variance wins. The midpoint has a flat prior. Nothing is set by
+hand: sizes follow the number of samples.
 
 The score is the log ratio of the two posterior predictive densities, each a mixture of Student's t.
-Letters: N samples, A queries, K components, R models scored at once."""
+Letters: N samples, n of them at a time, A queries, J knots, K components, R models scored at once. Side 0:
+non-members, side 1: members."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import digamma, gammaln, polygamma
 
 from lira.attacks.gaussian import VARIANCE_FLOOR
+from lira.attacks.inputs import AttackOptions
+from lira.attacks.statistics import Score, Statistics
 
-# (samples, steps): expectation-maximisation goes on with ever more samples, evenly spread, enough for the K * (4 + J)
-# numbers of the prior.
+# (samples, steps): expectation-maximization continues with more samples, evenly spaced, enough for the K * (4 + J)
+# parameters of the prior.
 ROUNDS = ((1250, 20), (5000, 8))
 RELAXATION = 1.8  # steps this much longer than EM's own, which converges below 2 (Peters and Walker 1978)
-SAMPLES_A_COMPONENT, MAX_A_SIDE = 100, 5  # K is at most 5 variances times 5 gaps
-SAMPLES_A_KNOT, MAX_KNOTS = 150, 16
-MAX_FREEDOM = 1000.0  # beyond it a component's variances count as equal
+SAMPLES_PER_COMPONENT, MAX_QUANTILES = 100, 5  # K is at most 5 variances times 5 gaps
+SAMPLES_PER_KNOT, MAX_KNOTS = 150, 16
+MAX_DOF = 1000.0  # beyond it a component's variances count as equal
 BLOCK = 512  # samples at a time: about ten (K, BLOCK) arrays of float64 fit the second-level cache
 TINY = 1e-300  # added where a logarithm or a quotient must stay finite
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """What the shadows say about n samples. level, gap: float64 (n,). variance: float64 (2, n), non-members first,
-    with its floor. count: float64 (2, n), or (2, 1) where it is the same for all samples, as with complementary
-    pairs: what depends on it alone is then computed once. 0 degrees of freedom where count is 1. scale: float64 (n,),
-    the unit of the prior's gaps, see gap_trend()."""
+def fit_lira_bayes(statistics: Statistics, options: AttackOptions) -> Score:
+    """Per-sample Gaussians under a prior learned from all samples, see the head of this file."""
+    usable = np.all(statistics.count > 0, axis=0)
+    queries = range(statistics.mean_in.shape[1]) if usable.any() else ()
+    summaries = [_summarize(statistics, usable, query) for query in queries]
+    fitted = [(summary, fit_prior(summary)) for summary in summaries]
 
-    level: np.ndarray
+    def score(phi: np.ndarray, log_p: np.ndarray) -> np.ndarray:
+        result = np.full(phi.shape, np.nan)
+        for query, (summary, prior) in enumerate(fitted):
+            result[..., usable, query] = _log_ratio(phi[..., usable, query], summary, prior)
+        return result
+
+    return score
+
+
+@dataclass(frozen=True)
+class SampleSummaries:
+    """The shadows' statistics of n samples. midpoint, gap: float64 (n,). variance: float64 (2, n), with its floor.
+    count: float64 (2, n), or (2, 1) where it is the same for all samples, as with complementary pairs: what depends on
+    it alone is then computed once. gap_scale: float64 (n,), the unit of the prior's gaps, see gap_trend()."""
+
+    midpoint: np.ndarray
     gap: np.ndarray
     variance: np.ndarray
     count: np.ndarray
-    scale: np.ndarray
+    gap_scale: np.ndarray
 
-    def take(self, index):
+    def take(self, index: np.ndarray | slice) -> "SampleSummaries":
+        """Those of the samples index."""
         count = self.count if self.count.shape[1] == 1 else self.count[:, index]
-        return Evidence(self.level[index], self.gap[index], self.variance[:, index], count, self.scale[index])
+        return SampleSummaries(
+            self.midpoint[index], self.gap[index], self.variance[:, index], count, self.gap_scale[index]
+        )
 
-    def spread_out(self, most):
-        """At most so many samples, evenly spread."""
-        total = len(self.level)
-        return self if total <= most else self.take(np.linspace(0, total - 1, most).astype(int))
+    def subsample(self, max_samples: int) -> "SampleSummaries":
+        """At most max_samples of them, evenly spaced."""
+        n = len(self.midpoint)
+        return self if n <= max_samples else self.take(np.linspace(0, n - 1, max_samples).astype(int))
 
-    def blocks(self):
-        """(slice, evidence of these samples), BLOCK samples at a time."""
-        for start in range(0, len(self.level), BLOCK):
-            some = slice(start, start + BLOCK)
-            yield some, self.take(some)
+    def blocks(self) -> Iterator[tuple[slice, "SampleSummaries"]]:
+        """(slice, those samples), BLOCK samples at a time."""
+        for start in range(0, len(self.midpoint), BLOCK):
+            block = slice(start, start + BLOCK)
+            yield block, self.take(block)
 
     @property
-    def freedom(self):
+    def dof(self) -> np.ndarray:
+        """Degrees of freedom of the variances, float64 like count; 0 where a side has one shadow."""
         return self.count - 1.0
 
     @property
-    def mean(self):
-        """float64 (2, n): non-members, members."""
-        return self.level - 0.5 * self.gap, self.level + 0.5 * self.gap
+    def mean(self) -> tuple[np.ndarray, np.ndarray]:
+        """float64 (n,) each: non-members, members."""
+        return self.midpoint - 0.5 * self.gap, self.midpoint + 0.5 * self.gap
+
+
+def _summarize(statistics: Statistics, usable: np.ndarray, query: int) -> SampleSummaries:
+    """usable: bool (N,), the samples that have both sides."""
+    mean_in, mean_out = statistics.mean_in[usable, query], statistics.mean_out[usable, query]
+    variance = np.stack([statistics.var_out[usable, query], statistics.var_in[usable, query]]) + VARIANCE_FLOOR
+    count = statistics.count[:, usable].astype(np.float64)
+    count = count[:, :1] if np.all(count == count[:, :1]) else count
+    midpoint, gap = 0.5 * (mean_in + mean_out), mean_in - mean_out
+    return SampleSummaries(midpoint, gap, variance, count, gap_trend(midpoint, gap))
+
+
+def gap_trend(midpoint: np.ndarray, gap: np.ndarray) -> np.ndarray:
+    """How large gaps are at a sample's midpoint, float64 (n,): a least-squares piecewise-linear fit, at least a tenth
+    of the gaps' root mean square.
+
+    Training on a sample changes little where the model is sure of it anyway. The components need not express that:
+    their gaps are multiples of the trend."""
+    hats = hat_functions(midpoint, _knots(midpoint))
+    products = hats @ hats.T
+    ridge = 1e-6 * np.trace(products) / len(hats)
+    trend = np.linalg.solve(products + ridge * np.eye(len(hats)), hats @ gap) @ hats
+    return np.maximum(trend, 0.1 * np.sqrt(np.mean(gap**2)) + 1e-6)
+
+
+def _knots(midpoint: np.ndarray) -> np.ndarray:
+    """Quantiles of the midpoints, float64 (J,)."""
+    n_knots = int(np.clip(len(midpoint) // SAMPLES_PER_KNOT, 1, MAX_KNOTS))
+    return np.unique(np.quantile(midpoint, np.linspace(0.03, 0.97, n_knots)))
+
+
+def hat_functions(midpoint: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """Weights of the knots in linear interpolation, float64 (J, n); columns sum to 1."""
+    samples, last = np.arange(len(midpoint)), len(knots) - 1
+    left = np.clip(np.searchsorted(knots, midpoint) - 1, 0, max(last - 1, 0))
+    right = np.minimum(left + 1, last)
+    width = np.where(right > left, knots[right] - knots[left], 1.0)
+    right_weight = np.clip((midpoint - knots[left]) / width, 0.0, 1.0)
+    hats = np.zeros((len(knots), len(midpoint)))
+    hats[left, samples] = 1.0 - right_weight
+    hats[right, samples] += right_weight
+    return hats
 
 
 @dataclass(frozen=True)
 class Prior:
-    """knots: (J,) levels. weight: (J, K), rows sum to 1. gap, spread: (K,), mean and variance of the gap in units of
-    the scale. variance: (2, K). freedom: (2,), how alike the variances within a component are."""
+    """knots: (J,) midpoints. weight: (J, K), rows sum to 1. gap_mean, gap_variance: (K,), in units of the gap_scale
+    and of its square. variance: (2, K). dof: (2,), degrees of freedom of the inverse chi-square within components."""
 
     knots: np.ndarray
     weight: np.ndarray
-    gap: np.ndarray
-    spread: np.ndarray
+    gap_mean: np.ndarray
+    gap_variance: np.ndarray
     variance: np.ndarray
-    freedom: np.ndarray
+    dof: np.ndarray
 
 
-def gap_trend(level, gap):
-    """How large gaps are at a sample's level, float64 (n,): least squares of hat functions, at least a tenth of the
-    gaps' root mean square.
-
-    Where a model is sure of a sample it has little to gain from having seen it. The components need not spell that
-    out: their gaps are multiples of the trend."""
-    near = nearness(level, _knots(level))
-    products = near @ near.T
-    ridge = 1e-6 * np.trace(products) / len(near)
-    trend = np.linalg.solve(products + ridge * np.eye(len(near)), near @ gap) @ near
-    return np.maximum(trend, 0.1 * np.sqrt(np.mean(gap**2)) + 1e-6)
+Blocks = Sequence[tuple[SampleSummaries, np.ndarray]]  # of samples, each with its hat functions (J, n)
 
 
-def learned_prior(evidence):
-    """Expectation-maximisation from a start at the quantiles; deterministic."""
-    prior = _starting_prior(evidence.spread_out(ROUNDS[-1][0]))
-    for samples, steps in ROUNDS:
-        some = evidence.spread_out(samples)
-        parts = [(part, nearness(part.level, prior.knots)) for _, part in some.blocks()]
-        for step in range(steps):
-            better = _improved(prior, parts, _shares(prior, parts))
-            # The last step is EM's own, so that what it promises of the parameters holds.
-            prior = better if step == steps - 1 else _relaxed(prior, better)
-    return replace(prior, freedom=_freedom(prior, some, np.concatenate(_shares(prior, parts), axis=1)))
+def fit_prior(summaries: SampleSummaries) -> Prior:
+    """Expectation-maximization from a start at the quantiles; deterministic."""
+    prior = _initial_prior(summaries.subsample(ROUNDS[-1][0]))
+    for max_samples, n_steps in ROUNDS:
+        subsample = summaries.subsample(max_samples)
+        blocks = [(block, hat_functions(block.midpoint, prior.knots)) for _, block in subsample.blocks()]
+        for step in range(n_steps):
+            updated = _maximize(prior, blocks, _responsibilities(prior, blocks))
+            # The last step is EM's own, so that the parameters satisfy its equations.
+            prior = updated if step == n_steps - 1 else _extrapolate(prior, updated)
+    return replace(prior, dof=_fit_dof(prior, subsample, np.concatenate(_responsibilities(prior, blocks), axis=1)))
 
 
-def _shares(prior, parts):
-    return [posterior(prior, part, near)[0] for part, near in parts]
-
-
-def _relaxed(prior, better):
-    """Further in the direction of the step; what must stay positive, by its logarithm."""
-
-    def further(name):
-        return getattr(prior, name) * (getattr(better, name) / getattr(prior, name)) ** RELAXATION
-
-    weight = further("weight")
-    return replace(
-        better,
-        weight=weight / weight.sum(axis=1, keepdims=True),
-        gap=prior.gap + RELAXATION * (better.gap - prior.gap),
-        spread=further("spread"),
-        variance=further("variance"),
-    )
-
-
-def _starting_prior(evidence):
-    """Components at the quantiles of the variance, and of the gap among samples of about that variance, drawn in by
-    what noise makes of the gaps."""
-    side = int(np.clip(np.sqrt(len(evidence.level) / SAMPLES_A_COMPONENT), 1, MAX_A_SIDE))
-    middles = (np.arange(side) + 0.5) / side
-    freedom = evidence.freedom.sum(axis=0)
-    squares = (evidence.freedom * evidence.variance).sum(axis=0)
-    # Where no side has two values, a quarter of the gaps' spread stands in for the variance.
-    pooled = np.where(freedom > 0, squares / np.maximum(freedom, 1.0), np.var(evidence.gap) / 4 + VARIANCE_FLOOR)
-    gap, noise = evidence.gap / evidence.scale, (evidence.variance / evidence.count).sum(axis=0) / evidence.scale**2
-    trust = 1.0 / (noise + np.var(gap))
-    middle, spread = np.average(gap, weights=trust), np.average(gap**2, weights=trust)
-    spread -= middle**2
-    real = np.clip(1.0 - np.average(noise, weights=trust) / (spread + TINY), 0.02, 1.0)
+def _initial_prior(summaries: SampleSummaries) -> Prior:
+    """Components at the quantiles of the variance, and of the gap among samples of about that variance, shrunk by the
+    share of the gaps' variance that is noise."""
+    n_quantiles = int(np.clip(np.sqrt(len(summaries.midpoint) / SAMPLES_PER_COMPONENT), 1, MAX_QUANTILES))
+    n_components = n_quantiles**2
+    quantiles = (np.arange(n_quantiles) + 0.5) / n_quantiles
+    dof = summaries.dof.sum(axis=0)
+    squares = (summaries.dof * summaries.variance).sum(axis=0)
+    # Where neither side has two values, a quarter of the gaps' variance stands in for the variance.
+    pooled = np.where(dof > 0, squares / np.maximum(dof, 1.0), np.var(summaries.gap) / 4 + VARIANCE_FLOOR)
+    gap = summaries.gap / summaries.gap_scale
+    noise_variance = (summaries.variance / summaries.count).sum(axis=0) / summaries.gap_scale**2
+    precision = 1.0 / (noise_variance + np.var(gap))
+    mean, mean_square = np.average(gap, weights=precision), np.average(gap**2, weights=precision)
+    variance = mean_square - mean**2
+    reliability = np.clip(1.0 - np.average(noise_variance, weights=precision) / (variance + TINY), 0.02, 1.0)
     order = np.argsort(pooled, kind="stable")
-    gaps = [np.quantile(gap[some], middles) for some in np.array_split(order, side)]
-    knots = _knots(evidence.level)
+    gaps = np.concatenate([np.quantile(gap[group], quantiles) for group in np.array_split(order, n_quantiles)])
+    knots = _knots(summaries.midpoint)
     return Prior(
         knots=knots,
-        weight=np.full((len(knots), side * side), 1.0 / side**2),
-        gap=middle + np.sqrt(real) * (np.concatenate(gaps) - middle),
-        spread=np.full(side * side, real * max(spread, 0.0) / 4 + VARIANCE_FLOOR),
-        variance=np.tile(np.repeat(np.quantile(pooled, middles), side), (2, 1)),
-        freedom=np.full(2, MAX_FREEDOM),
+        weight=np.full((len(knots), n_components), 1.0 / n_components),
+        gap_mean=mean + np.sqrt(reliability) * (gaps - mean),
+        gap_variance=np.full(n_components, reliability * max(variance, 0.0) / 4 + VARIANCE_FLOOR),
+        variance=np.tile(np.repeat(np.quantile(pooled, quantiles), n_quantiles), (2, 1)),
+        dof=np.full(2, MAX_DOF),
     )
 
 
-def _knots(level):
-    """Quantiles of the levels, float64 (J,)."""
-    most = int(np.clip(len(level) // SAMPLES_A_KNOT, 1, MAX_KNOTS))
-    return np.unique(np.quantile(level, np.linspace(0.03, 0.97, most)))
+def _responsibilities(prior: Prior, blocks: Blocks) -> list[np.ndarray]:
+    """The expectation step: posterior probability of each component, float64 (K, n) per block."""
+    return [_posterior(prior, block, hats)[0] for block, hats in blocks]
 
 
-def nearness(level, knots):
-    """Linear interpolation between the knots as weights, float64 (J, n); columns sum to 1."""
-    samples, last = np.arange(len(level)), len(knots) - 1
-    left = np.clip(np.searchsorted(knots, level) - 1, 0, max(last - 1, 0))
-    right = np.minimum(left + 1, last)
-    share = np.clip((level - knots[left]) / np.where(right > left, knots[right] - knots[left], 1.0), 0.0, 1.0)
-    near = np.zeros((len(knots), len(level)))
-    near[left, samples] = 1.0 - share
-    near[right, samples] += share
-    return near
-
-
-def posterior(prior, evidence, near):
-    """(share, noise): the posterior probability of each component, float64 (K, n), and for both sides the posterior
-    variance of the side's mean within it, float64 (2, K, n)."""
-    share, noise = 0.0, []
+def _posterior(
+    prior: Prior, summaries: SampleSummaries, hats: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """(responsibilities, mean_variance): the posterior probability of each component, float64 (K, n), and within it
+    the posterior variance of each side's mean, float64 (K, n) each. hats: (J, n)."""
+    deviances, mean_variances = [], []  # deviance: -2 log likelihood
     for side in (0, 1):
-        freedom, held = evidence.freedom[side], prior.freedom[side]
-        scale = (held * prior.variance[side])[:, None]
-        ratio = freedom * evidence.variance[side] * (1.0 / scale)
-        ratio += 1.0
-        noise.append(ratio * (scale / ((held + freedom) * evidence.count[side])))
-        np.log(ratio, out=ratio)
-        ratio *= held + freedom
-        ratio += freedom * np.log(prior.variance[side])[:, None]
-        share = share + ratio
-    reach = noise[0] + noise[1]
-    reach += prior.spread[:, None] * evidence.scale**2
-    away = evidence.gap - prior.gap[:, None] * evidence.scale
-    away *= away
-    away /= reach
-    share += away
-    share -= share.min(axis=0)
-    share *= -0.5
-    np.exp(share, out=share)
+        dof, prior_dof = summaries.dof[side], prior.dof[side]
+        prior_squares = (prior_dof * prior.variance[side])[:, None]
+        ratio = dof * summaries.variance[side] * (1.0 / prior_squares)
+        one_plus_ratio = np.add(ratio, 1.0, out=ratio)
+        mean_variances.append(one_plus_ratio * (prior_squares / ((prior_dof + dof) * summaries.count[side])))
+        deviance = np.log(one_plus_ratio, out=one_plus_ratio)
+        deviance *= prior_dof + dof
+        deviance += dof * np.log(prior.variance[side])[:, None]
+        deviances.append(deviance)
+    gap_variance = mean_variances[0] + mean_variances[1]
+    gap_variance += prior.gap_variance[:, None] * summaries.gap_scale**2
+    residual = summaries.gap - prior.gap_mean[:, None] * summaries.gap_scale
+    squared = np.multiply(residual, residual, out=residual)
+    deviance = np.add(deviances[0], deviances[1], out=deviances[0])
+    deviance += np.divide(squared, gap_variance, out=squared)
+    deviance -= deviance.min(axis=0)
+    log_likelihood = np.multiply(deviance, -0.5, out=deviance)
+    likelihood = np.exp(log_likelihood, out=log_likelihood)
     # The factors outside the exponent stay within some powers of ten, so that no sample loses all its components.
-    share *= prior.weight.T @ near
-    share /= np.sqrt(reach, out=reach)
-    share *= 1.0 / share.sum(axis=0)
-    return share, noise
+    joint = np.multiply(likelihood, prior.weight.T @ hats, out=likelihood)
+    joint /= np.sqrt(gap_variance, out=gap_variance)
+    responsibilities = np.multiply(joint, 1.0 / joint.sum(axis=0), out=joint)
+    return responsibilities, (mean_variances[0], mean_variances[1])
 
 
-def _improved(prior, parts, shares):
-    """One maximisation step. The variances of a component count as equal here (its freedom is the largest).
+def _maximize(prior: Prior, blocks: Blocks, responsibilities: Sequence[np.ndarray]) -> Prior:
+    """One maximization step. The variances of a component count as equal here (its dof is the largest).
 
-    parts: list of (evidence, near); shares: list of (K, n)."""
-    components = len(prior.gap)
-    weight = np.full((len(prior.knots), components), 0.5 / components)
-    squares, freedom = np.zeros((2, 2, components))
-    for (part, near), share in zip(parts, shares, strict=True):
-        weight += near @ share.T
-        squares += (part.freedom * part.variance) @ share.T
-        freedom += np.broadcast_to(part.freedom, part.variance.shape) @ share.T
-    variance = (squares + 0.5 * prior.variance) / (freedom + 0.5)
-    gap, spread = _improved_gaps(prior, parts, shares, variance)
+    responsibilities: (K, n) per block."""
+    n_components = len(prior.gap_mean)
+    weight = np.full((len(prior.knots), n_components), 0.5 / n_components)
+    squares, dof = np.zeros((2, 2, n_components))
+    for (block, hats), responsibility in zip(blocks, responsibilities, strict=True):
+        weight += hats @ responsibility.T
+        squares += (block.dof * block.variance) @ responsibility.T
+        dof += np.broadcast_to(block.dof, block.variance.shape) @ responsibility.T
+    variance = (squares + 0.5 * prior.variance) / (dof + 0.5)
+    gap_mean, gap_variance = _maximize_gaps(prior, blocks, responsibilities, variance)
     weight /= weight.sum(axis=1, keepdims=True)
-    return replace(prior, weight=weight, gap=gap, spread=spread, variance=variance)
+    return replace(prior, weight=weight, gap_mean=gap_mean, gap_variance=gap_variance, variance=variance)
 
 
-def _improved_gaps(prior, parts, shares, variance):
-    """(gap, spread), float64 (K,), once the variances (2, K) are known."""
-    own = prior.spread[:, None]
-    total = weights = squares = members = 0.0
-    steps = []
-    for (part, _), share in zip(parts, shares, strict=True):
-        unit, noise = part.scale**2, variance[0][:, None] / part.count[0] + variance[1][:, None] / part.count[1]
-        kept = own * unit
-        kept += noise
-        np.divide(own, kept, out=kept)  # times the unit: how much of a sample's distance from the centre is its own
-        weighed = share * kept
-        total, weights = total + weighed @ (part.gap * part.scale), weights + weighed @ unit
-        members = members + share.sum(axis=1)
-        steps.append((part, unit, noise, kept, weighed))
-    gap = total / np.maximum(weights, TINY)
-    for part, unit, noise, kept, weighed in steps:
-        away = part.gap - gap[:, None] * part.scale
-        away *= away
-        away *= unit
-        away *= kept
-        away += noise
-        squares = squares + np.einsum("kn,kn->k", away, weighed)
-    return gap, (squares + 1e-6) / (members + 1e-6) + 1e-8
+def _maximize_gaps(
+    prior: Prior, blocks: Blocks, responsibilities: Sequence[np.ndarray], variance: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(gap_mean, gap_variance), float64 (K,), given the new variances (2, K)."""
+    prior_variance = prior.gap_variance[:, None]
+    weighted_gaps, total_weight, squares, n_samples = np.zeros((4, len(prior.gap_mean)))
+    terms = []
+    for (block, _), responsibility in zip(blocks, responsibilities, strict=True):
+        square_scale = block.gap_scale**2
+        noise_variance = variance[0][:, None] / block.count[0] + variance[1][:, None] / block.count[1]
+        total_variance = prior_variance * square_scale
+        total_variance += noise_variance
+        # Times the squared scale: the shrinkage weight, the share of a residual that is the sample's true gap.
+        shrinkage = np.divide(prior_variance, total_variance, out=total_variance)
+        weight = responsibility * shrinkage
+        weighted_gaps += weight @ (block.gap * block.gap_scale)
+        total_weight += weight @ square_scale
+        n_samples += responsibility.sum(axis=1)
+        terms.append((block, square_scale, noise_variance, shrinkage, weight))
+    gap_mean = weighted_gaps / np.maximum(total_weight, TINY)
+    for block, square_scale, noise_variance, shrinkage, weight in terms:
+        residual = block.gap - gap_mean[:, None] * block.gap_scale
+        second_moment = np.multiply(residual, residual, out=residual)  # of the true gap, divided by shrinkage
+        second_moment *= square_scale
+        second_moment *= shrinkage
+        second_moment += noise_variance
+        squares += np.einsum("kn,kn->k", second_moment, weight)
+    return gap_mean, (squares + 1e-6) / (n_samples + 1e-6) + 1e-8
 
 
-def _freedom(prior, evidence, share):
-    """Degrees of freedom of the variances within components, by the moments of their logarithms (Smyth
-    2004)."""
-    result = np.full(2, MAX_FREEDOM)
+def _extrapolate(prior: Prior, updated: Prior) -> Prior:
+    """RELAXATION times the step from prior to updated; positive parameters on the scale of their logarithm."""
+
+    def scaled(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+        return old * (new / old) ** RELAXATION
+
+    weight = scaled(prior.weight, updated.weight)
+    return replace(
+        updated,
+        weight=weight / weight.sum(axis=1, keepdims=True),
+        gap_mean=prior.gap_mean + RELAXATION * (updated.gap_mean - prior.gap_mean),
+        gap_variance=scaled(prior.gap_variance, updated.gap_variance),
+        variance=scaled(prior.variance, updated.variance),
+    )
+
+
+def _fit_dof(prior: Prior, summaries: SampleSummaries, responsibilities: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of the variances within components, (2,), by the moments of their logarithms (Smyth 2004).
+
+    responsibilities: (K, n)."""
+    result = np.full(2, MAX_DOF)
     for side in (0, 1):
-        half = 0.5 * np.broadcast_to(evidence.freedom[side], evidence.level.shape)
-        some = half > 0
-        if not some.any():
+        half = 0.5 * np.broadcast_to(summaries.dof[side], summaries.midpoint.shape)
+        usable = half > 0
+        if not usable.any():
             continue
-        half = half[some]
-        unbiased = np.log(evidence.variance[side][some]) - digamma(half) + np.log(half)
-        distance = (share[:, some] * (unbiased - np.log(prior.variance[side])[:, None]) ** 2).sum(axis=0)
-        excess = float(np.mean(distance - polygamma(1, half)))
-        result[side] = _from_trigamma(excess) * 2.0
-    return np.clip(result, 2.0, MAX_FREEDOM)
+        half = half[usable]
+        unbiased = np.log(summaries.variance[side][usable]) - digamma(half) + np.log(half)
+        squares = (responsibilities[:, usable] * (unbiased - np.log(prior.variance[side])[:, None]) ** 2).sum(axis=0)
+        excess = float(np.mean(squares - polygamma(1, half)))
+        result[side] = _inverse_trigamma(excess) * 2.0
+    return np.clip(result, 2.0, MAX_DOF)
 
 
-def _from_trigamma(value):
-    """x with trigamma(x) = value, by Newton's method on 1 / trigamma (Smyth 2004, appendix); inf for value
-    <= 0."""
-    if value <= 2.0 / MAX_FREEDOM:
+def _inverse_trigamma(value: float) -> float:
+    """x with trigamma(x) = value, by Newton's method on 1 / trigamma (Smyth 2004, appendix); inf for value <= 0."""
+    if value <= 2.0 / MAX_DOF:
         return np.inf
     x = 0.5 + 1.0 / value
     for _ in range(20):
@@ -274,83 +321,69 @@ def _from_trigamma(value):
     return float(x)
 
 
-def fit_lira_bayes(statistics, options):
-    """See the head of this file. Returns score(phi, log_p), phi float64 (R, N, A)."""
-    known = (statistics.count > 0).all(axis=0)
-    queries = range(statistics.mean_in.shape[1]) if known.any() else ()
-    fitted = [(evidence, learned_prior(evidence)) for evidence in (_evidence(statistics, known, a) for a in queries)]
+@dataclass(frozen=True)
+class _Predictive:
+    """A mixture of Student's t per sample. log_weight, location, inverse_scale: (K, n), the last is
+    1 / (dof * variance); power: (n,), (dof + 1) / 2."""
 
-    def score(phi, log_p):
-        result = np.full(phi.shape, np.nan)
-        for query, (evidence, prior) in enumerate(fitted):
-            result[..., known, query] = _log_ratio(phi[..., known, query], evidence, prior)
-        return result
+    log_weight: np.ndarray
+    location: np.ndarray
+    inverse_scale: np.ndarray
+    power: np.ndarray
 
-    return score
+    def log_density(self, phi: np.ndarray) -> np.ndarray:
+        """float64 (n,), up to a constant shared by both sides."""
+        residual = phi - self.location
+        kernel = np.multiply(residual, residual, out=residual)
+        kernel *= self.inverse_scale
+        kernel += 1.0
+        logs = np.log(kernel, out=kernel)
+        logs *= -self.power
+        logs += self.log_weight
+        largest = logs.max(axis=0)
+        logs -= largest
+        return largest + np.log(np.exp(logs, out=logs).sum(axis=0))
 
 
-def _evidence(statistics, known, query):
-    mean_in, mean_out = statistics.mean_in[known, query], statistics.mean_out[known, query]
-    variance = np.stack([statistics.var_out[known, query], statistics.var_in[known, query]]) + VARIANCE_FLOOR
-    count = statistics.count[:, known].astype(np.float64)
-    count = count[:, :1] if np.all(count == count[:, :1]) else count
-    level, gap = 0.5 * (mean_in + mean_out), mean_in - mean_out
-    return Evidence(level, gap, variance, count, gap_trend(level, gap))
-
-
-def _log_ratio(phi, evidence, prior):
+def _log_ratio(phi: np.ndarray, summaries: SampleSummaries, prior: Prior) -> np.ndarray:
     """Log ratio of the predictive densities, float64 (R, n) or (n,) like phi."""
     result = np.empty_like(phi)
-    for some, part in evidence.blocks():
-        inside, outside = _predictives(prior, part)
-        for own, scored in zip(np.atleast_2d(phi[..., some]), np.atleast_2d(result[..., some]), strict=True):
-            scored[:] = _log_density(own, *inside) - _log_density(own, *outside)
+    for block, samples in summaries.blocks():
+        members, nonmembers = _predictives(prior, samples)
+        for values, ratio in zip(np.atleast_2d(phi[..., block]), np.atleast_2d(result[..., block]), strict=True):
+            ratio[:] = members.log_density(values) - nonmembers.log_density(values)
     return result
 
 
-def _predictives(prior, evidence):
-    """(members, non-members), each (log weight, mean, scale, power), (K, n) all but the power (n,).
+def _predictives(prior: Prior, summaries: SampleSummaries) -> tuple[_Predictive, _Predictive]:
+    """(members, non-members).
 
-    A side's mean is known from its own shadows, and from the other side's together with the prior of the
-    gap."""
-    share, noise = posterior(prior, evidence, nearness(evidence.level, prior.knots))
-    share += TINY
-    result = []
-    for side, sign in ((1, 1.0), (0, -1.0)):
-        guess = evidence.mean[1 - side] + sign * prior.gap[:, None] * evidence.scale
-        doubt = noise[1 - side] + prior.spread[:, None] * evidence.scale**2
-        doubt /= noise[side] + doubt  # the trust in the own mean
-        mean = evidence.mean[side] - guess
-        mean *= doubt
-        mean += guess
-        doubt += evidence.count[side]
-        doubt *= noise[side]  # the variance of the predictive
-        freedom = prior.freedom[side] + evidence.freedom[side]
-        doubt *= freedom
-        scale = np.divide(1.0, doubt, out=doubt)
-        log_weight = np.log(share * np.sqrt(scale))
-        log_weight += _log_norm(prior.freedom[side], evidence.freedom[side])
-        result.append((log_weight, mean, scale, 0.5 * (freedom + 1.0)))
-    return result
+    A side's mean is estimated twice: from its own shadows, and from the other side's moved by the prior's gap."""
+    hats = hat_functions(summaries.midpoint, prior.knots)
+    responsibilities, mean_variance = _posterior(prior, summaries, hats)
+    responsibilities += TINY
 
+    def predictive(side: int, sign: float) -> _Predictive:
+        other_mean = summaries.mean[1 - side] + sign * prior.gap_mean[:, None] * summaries.gap_scale
+        other_variance = mean_variance[1 - side] + prior.gap_variance[:, None] * summaries.gap_scale**2
+        own_weight = np.divide(other_variance, mean_variance[side] + other_variance, out=other_variance)
+        difference = summaries.mean[side] - other_mean
+        location = np.multiply(difference, own_weight, out=difference)
+        location += other_mean
+        variance = np.add(own_weight, summaries.count[side], out=own_weight)
+        variance *= mean_variance[side]  # the side's variance plus that of the location
+        dof = prior.dof[side] + summaries.dof[side]
+        scale = np.multiply(variance, dof, out=variance)
+        inverse_scale = np.divide(1.0, scale, out=scale)
+        log_weight = np.log(responsibilities * np.sqrt(inverse_scale))
+        log_weight += _log_gamma_ratio(prior.dof[side], summaries.dof[side])
+        return _Predictive(log_weight, location, inverse_scale, 0.5 * (dof + 1.0))
 
-def _log_norm(held, freedom):
-    """Log of gamma((f + 1) / 2) / gamma(f / 2), f = held + freedom: float64 (n,). freedom: whole numbers, so that a
-    table of the few there are serves all samples."""
-    half = 0.5 * (held + np.arange(freedom.max() + 1.0))
-    return (gammaln(half + 0.5) - gammaln(half))[freedom.astype(int)]
+    return predictive(1, 1.0), predictive(0, -1.0)
 
 
-def _log_density(phi, log_weight, mean, scale, power):
-    """Log of the mixture of Student's t at phi, float64 (n,), up to a constant shared by both sides."""
-    logs = phi - mean
-    logs *= logs
-    logs *= scale
-    logs += 1.0
-    np.log(logs, out=logs)
-    logs *= -power
-    logs += log_weight
-    highest = logs.max(axis=0)
-    logs -= highest
-    np.exp(logs, out=logs)
-    return highest + np.log(logs.sum(axis=0))
+def _log_gamma_ratio(prior_dof: float, dof: np.ndarray) -> np.ndarray:
+    """Log of gamma((f + 1) / 2) / gamma(f / 2), f = prior_dof + dof: float64 like dof, integers, so that a table
+    of the few that occur serves all samples."""
+    half = 0.5 * (prior_dof + np.arange(dof.max() + 1.0))
+    return (gammaln(half + 0.5) - gammaln(half))[dof.astype(int)]

@@ -1,76 +1,80 @@
-"""The LiRA rows in the conventions of the authors' published plotting script, for comparison with published
-figures.
+"""The LiRA attacks in the conventions of the authors' published plotting script, for comparison with published figures.
 
-Per sample the median instead of the mean, the standard deviation with n in the denominator plus 1e-30, and
-only the first c members and c' non-members in the order of the shadows, c and c' the smallest counts over
-all samples that have any; a sample that has none gets no score. Pooled means the standard deviation of all
-scores, not of residuals: online of the member scores for both sides. Offline the log density itself, with the
-sign such that a lower density means member.
-Source: plot.py of "Membership Inference Attacks From First Principles" (Carlini et al. 2022).
+Per sample the median instead of the mean, the standard deviation with n in the denominator plus 1e-30, and only the
+first c members and c' non-members in the order of the shadows, c and c' the smallest counts over all samples that have
+any; a sample that has none gets no score. Pooled: the standard deviation of all scores, not of residuals; online that
+of the member scores for both sides. Offline: the log density itself, negated, since a lower density means member.
+Source: plot.py of "Membership Inference Attacks From First Principles" (Carlini et al. 2022)."""
 
-The functions are used like those of `lira.formulas`."""
+from collections.abc import Iterator
 
 import numpy as np
 
 from lira.attacks.gaussian import log_normal
+from lira.attacks.inputs import AttackOptions
+from lira.attacks.statistics import Score, Statistics
 
-FLOOR = 1e-30  # added to standard deviations, as the script has it
+FLOOR = 1e-30  # added to standard deviations
 BLOCK = 8192  # samples sorted at a time
 
 
-def fit_lira(statistics, options):
-    inside, outside = _centre_and_deviation(statistics, 1), _centre_and_deviation(statistics, 0)
-    return lambda phi, log_p: _log_normal(phi, *inside) - _log_normal(phi, *outside)
+def fit_lira(statistics: Statistics, options: AttackOptions) -> Score:
+    """Per-sample Gaussians."""
+    members, nonmembers = _median_and_deviation(statistics, 1), _median_and_deviation(statistics, 0)
+    return lambda phi, log_p: _log_normal(phi, *members) - _log_normal(phi, *nonmembers)
 
 
-def fit_lira_pooled(statistics, options):
-    middle_in, _ = _centre_and_deviation(statistics, 1)
-    middle_out, _ = _centre_and_deviation(statistics, 0)
-    deviation = _deviation_of_all(statistics, 1)
-    return lambda phi, log_p: _log_normal(phi, middle_in, deviation) - _log_normal(phi, middle_out, deviation)
+def fit_lira_pooled(statistics: Statistics, options: AttackOptions) -> Score:
+    """Per-sample medians, one standard deviation for all samples and both sides."""
+    median_in, _ = _median_and_deviation(statistics, 1)
+    median_out, _ = _median_and_deviation(statistics, 0)
+    deviation = _pooled_deviation(statistics, 1)
+    return lambda phi, log_p: _log_normal(phi, median_in, deviation) - _log_normal(phi, median_out, deviation)
 
 
-def fit_lira_offline(statistics, options):
-    outside = _centre_and_deviation(statistics, 0)
-    return lambda phi, log_p: -_log_normal(phi, *outside)
+def fit_lira_offline(statistics: Statistics, options: AttackOptions) -> Score:
+    """Per-sample Gaussians of the non-members alone."""
+    nonmembers = _median_and_deviation(statistics, 0)
+    return lambda phi, log_p: -_log_normal(phi, *nonmembers)
 
 
-def fit_lira_offline_pooled(statistics, options):
-    middle, _ = _centre_and_deviation(statistics, 0)
-    deviation = _deviation_of_all(statistics, 0)
-    return lambda phi, log_p: -_log_normal(phi, middle, deviation)
+def fit_lira_offline_pooled(statistics: Statistics, options: AttackOptions) -> Score:
+    """Medians of the non-members, one standard deviation for all samples."""
+    median, _ = _median_and_deviation(statistics, 0)
+    deviation = _pooled_deviation(statistics, 0)
+    return lambda phi, log_p: -_log_normal(phi, median, deviation)
 
 
-def _log_normal(phi, mean, deviation):
+def _log_normal(phi: np.ndarray, mean: np.ndarray, deviation: np.ndarray | float) -> np.ndarray:
     return log_normal(phi, mean, (deviation + FLOOR) ** 2)
 
 
-def _centre_and_deviation(statistics, side):
+def _median_and_deviation(statistics: Statistics, side: int) -> tuple[np.ndarray, np.ndarray]:
     """(median, standard deviation), float64 (N, A), of the first c shadows of a side; NaN where it has none."""
-    middle = np.full(statistics.phi.shape[1:], np.nan)
-    deviation = np.full_like(middle, np.nan)
-    for some, values in _first(statistics, side):
-        middle[some], deviation[some] = np.median(values, axis=1), values.std(axis=1)
-    return middle, deviation
+    median = np.full(statistics.phi.shape[1:], np.nan)
+    deviation = np.full_like(median, np.nan)
+    for block, values in _first_shadows(statistics, side):
+        median[block], deviation[block] = np.median(values, axis=1), values.std(axis=1)
+    return median, deviation
 
 
-def _deviation_of_all(statistics, side):
-    """Standard deviation of all scores of a side, over samples, shadows and queries, a float; NaN without any."""
+def _pooled_deviation(statistics: Statistics, side: int) -> float:
+    """Standard deviation of all scores of a side over samples, shadows and queries; NaN without any."""
     total = count = 0.0
-    for _, values in _first(statistics, side):
+    for _, values in _first_shadows(statistics, side):
         total, count = total + values.sum(), count + values.size
-    squares = sum(((values - total / count) ** 2).sum() for _, values in _first(statistics, side))
+    squares = sum(((values - total / count) ** 2).sum() for _, values in _first_shadows(statistics, side))
     return np.sqrt(squares / count) if count else np.nan
 
 
-def _first(statistics, side):
-    """(samples, float64 (n, c, A)) for blocks of the samples that have the side: its first c shadows in their order."""
-    counts = statistics.count[side]
-    known = np.flatnonzero(counts)
-    for start in range(0, len(known), BLOCK):
-        some = known[start : start + BLOCK]
-        mask = statistics.kept[:, some] & (statistics.member[:, some] == bool(side))
-        mask &= np.cumsum(mask, axis=0) <= counts[known].min()
-        sample, shadow = np.nonzero(mask.T)  # sample by sample, shadows in their order, c each
-        values = statistics.phi[shadow, some[sample]].astype(np.float64)
-        yield some, values.reshape(len(some), -1, values.shape[-1])
+def _first_shadows(statistics: Statistics, side: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(samples, phi float64 (n, c, A)) for blocks of the samples that have the side: its first c shadows in order."""
+    count = statistics.count[side]
+    samples = np.flatnonzero(count)
+    for start in range(0, len(samples), BLOCK):
+        block = samples[start : start + BLOCK]
+        first = statistics.included[:, block] & (statistics.member[:, block] == bool(side))
+        first &= np.cumsum(first, axis=0) <= count[samples].min()
+        row, shadow = np.nonzero(first.T)  # sample by sample, c shadows each, in their order
+        values = statistics.phi[shadow, block[row]].astype(np.float64)
+        yield block, values.reshape(len(block), -1, values.shape[-1])

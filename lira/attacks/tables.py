@@ -1,147 +1,163 @@
-"""The tables that a run ends in, made from scored attacks: each a DataFrame, as it lies in result/<run>/*.csv.
+"""The tables of a run, made from attack results: each a DataFrame, as it is written to result/<run>/*.csv.
 
 Letters: M models, T targets, N target samples."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from lira.attacks.held_out import AttackResult
 from lira.attacks.inputs import AttackInputs
 from lira.attacks.metrics import auc, evaluate, pooled_accuracy
 from lira.attacks.statistics import Statistics
 from lira.errors import InputError, warn
 from lira.privacy import audit
 
+if TYPE_CHECKING:  # it imports the attacks, and scikit-learn with them: the report does without
+    from lira.attacks.held_out import AttackResult
 
-def attack_table(scored: Sequence[AttackResult], member: np.ndarray, names: Sequence[str], **columns) -> pd.DataFrame:
-    """attack.csv and its kin: a row an attack and target.
 
-    member: bool (M, N), the truth; names: (M,), what to call each row of it; columns: values that all rows share.
-    held_out_auc: mean AUC of the shadows' own held-out scores, which knows nothing of the target."""
+def attack_table(
+    results: Sequence["AttackResult"], member: np.ndarray, model_names: Sequence[str], **columns: str | int
+) -> pd.DataFrame:
+    """attack.csv and leave_one_out.csv: one row per attack and target.
+
+    member: bool (M, N), the truth; model_names: (M,); columns: values that all rows share. held_out_auc: mean AUC of
+    the held-out shadows' scores, independent of the target's membership."""
     return pd.DataFrame(
         {
-            "attack": one.attack,
-            "target": names[one.target],
+            "attack": result.attack,
+            "target": model_names[result.target],
             **columns,
-            "shadows": one.shadows,
-            "held_out_auc": one.held_out_auc,
+            "shadows": result.n_shadows,
+            "held_out_auc": result.held_out_auc,
+            **evaluate(result.score, member[result.target], threshold=result.threshold),
         }
-        | evaluate(one.score, member[one.target], threshold=one.threshold)
-        for one in scored
+        for result in results
     )
 
 
-def curve_table(points: Sequence[tuple[int, AttackResult]], member, names: Sequence[str], **columns) -> pd.DataFrame:
-    """curve.csv: attack_table() for several numbers of shadows. points: (number of shadows, scored)."""
-    return pd.concat(
-        [attack_table([one], member, names, **columns).assign(shadows=size) for size, one in points], ignore_index=True
-    )
+def curve_table(
+    points: Sequence[tuple[int, "AttackResult"]], member: np.ndarray, model_names: Sequence[str], **columns: str | int
+) -> pd.DataFrame:
+    """curve.csv: attack_table() of several numbers of shadows. points: (number of shadows, result)."""
+    table = attack_table([result for _, result in points], member, model_names, **columns)
+    return table.assign(shadows=[size for size, _ in points])
 
 
-def samples_table(scored: Sequence[AttackResult], inputs: AttackInputs) -> pd.DataFrame:
-    """samples.csv: a row a target and sample, with what the shadows say of it and each attack's score and decision.
+def samples_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame:
+    """samples.csv: one row per target and sample, with the shadows' statistics and each attack's score and decision.
 
-    phi and the shadows' means and deviations are those of its mean over queries."""
+    phi and the shadows' means and standard deviations are those of phi averaged over queries."""
     phi = inputs.phi.mean(axis=2, dtype=np.float64)  # (M, N)
-    known = Statistics.from_shadows(phi[inputs.n_targets :], inputs.member[inputs.n_targets :])
-    shadows = {
-        f"{name}_{side}": function(getattr(known, f"{source}_{side}")[:, 0])
-        for side in ("in", "out")
-        for name, source, function in (("mean", "mean", np.asarray), ("std", "var", np.sqrt))
-    }
+    statistics = Statistics.from_shadows(phi[inputs.n_targets :], inputs.member[inputs.n_targets :])
     tables = []
     for target in range(inputs.n_targets):
-        columns = {"target": inputs.names[target], "sample": np.arange(phi.shape[1]), "label": inputs.label}
-        columns |= {"member": inputs.member[target], "phi": phi[target]} | shadows
-        for one in scored:
-            if one.target == target:
-                columns |= {one.attack: one.score, f"{one.attack}_decision": _decision(one)}
+        columns = {
+            "target": inputs.model_names[target],
+            "sample": np.arange(phi.shape[1]),
+            "label": inputs.label,
+            "member": inputs.member[target],
+            "phi": phi[target],
+            "mean_in": statistics.mean_in[:, 0],
+            "std_in": np.sqrt(statistics.var_in[:, 0]),
+            "mean_out": statistics.mean_out[:, 0],
+            "std_out": np.sqrt(statistics.var_out[:, 0]),
+        }
+        for result in results:
+            if result.target == target:
+                columns[result.attack] = result.score
+                columns[f"{result.attack}_decision"] = _decision(result)
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 
 
-def _decision(one: AttackResult) -> pd.Series:
-    """Whether each sample is called a member; empty where there is no score, or no threshold to hold it against."""
-    known = ~np.isnan(one.score) & ~np.isnan(one.threshold)
-    return pd.Series(one.score >= one.threshold, dtype="boolean").where(known)
+def _decision(result: "AttackResult") -> pd.Series:
+    """True where the guess is "member"; empty where there is no score or no threshold."""
+    scored = ~np.isnan(result.score) & ~np.isnan(result.threshold)
+    return pd.Series(result.score >= result.threshold, dtype="boolean").where(scored)
 
 
-def classes_table(scored: Sequence[AttackResult], inputs: AttackInputs) -> pd.DataFrame:
-    """classes.csv: a row an attack and class, over all targets: how exposed the samples of that class are.
+def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame:
+    """classes.csv: one row per attack and class, over all targets.
 
-    The AUC compares members with non-members of the class alone, a mean over targets; NaN where it has only one."""
+    The AUC compares members with non-members of the same class, a mean over targets; NaN where it has only one side."""
     rows = []
-    for attack in dict.fromkeys(one.attack for one in scored):
-        own = [one for one in scored if one.attack == attack]
-        for number, name in enumerate(inputs.class_names):
-            samples = np.flatnonzero(inputs.label == number)
-            score = np.stack([one.score[samples] for one in own])  # (T, samples of the class)
-            truth = np.stack([inputs.member[one.target, samples] for one in own])
-            threshold = np.array([[one.threshold] for one in own])
-            n_correct = (score >= threshold) == truth
-            known = ~np.isnan(score) & ~np.isnan(threshold)
-            accuracy, low, high = pooled_accuracy((n_correct & known).sum(), known.sum())
-            rows.append(
-                {"attack": attack, "class": name, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
-                | {"auc": np.mean([auc(*pair) for pair in zip(score, truth, strict=True)]), "n_guesses": known.sum()}
-            )
+    for attack in dict.fromkeys(result.attack for result in results):
+        of_attack = [result for result in results if result.attack == attack]
+        for label, class_name in enumerate(inputs.class_names):
+            samples = np.flatnonzero(inputs.label == label)
+            score = np.stack([result.score[samples] for result in of_attack])  # (T, samples of the class)
+            truth = np.stack([inputs.member[result.target, samples] for result in of_attack])
+            threshold = np.array([[result.threshold] for result in of_attack])
+            scored = ~np.isnan(score) & ~np.isnan(threshold)
+            n_correct, n_guesses = (((score >= threshold) == truth) & scored).sum(), scored.sum()
+            accuracy, low, high = pooled_accuracy(n_correct, n_guesses)
+            row: dict[str, Any] = {"attack": attack, "class": class_name}
+            row |= {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
+            row["auc"] = np.mean([auc(*pair) for pair in zip(score, truth, strict=True)])
+            rows.append(row | {"n_guesses": n_guesses})
     return pd.DataFrame(rows)
 
 
-def audit_table(scored: Sequence[AttackResult], inputs: AttackInputs) -> pd.DataFrame | None:
-    """audit.csv: a row a target, a lower bound on the epsilon of its training beside the one that is promised.
+def audit_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame | None:
+    """audit.csv: one row per target, a lower bound on the epsilon of its training beside the guaranteed epsilon.
 
-    epsilon_lower is empty where the members are not drawn as inputs.inclusion says; None without held-out scores."""
-    tallies = {one.attack: one.tally for one in scored if one.tally}
-    if not tallies:
+    epsilon_lower is empty where the members were not drawn as inputs.inclusion says. None without held-out scores."""
+    counts = {result.attack: result.held_out_counts for result in results if result.held_out_counts}
+    if not counts:
         return None
-    audited, inclusion, rows = inputs.phi.shape[1], inputs.inclusion, []
-    attack, *cuts = audit.choose_thresholds(tallies, n_audited=audited, inclusion=inclusion)
-    for one in (one for one in scored if one.attack == attack):
-        member, name = inputs.member[one.target], inputs.names[one.target]
-        upper, delta = (np.nan, 0.0) if inputs.guarantees is None else inputs.guarantees[one.target]
-        n_correct, n_guesses = audit.count_guesses(one.score, member, threshold_low=cuts[0], threshold_high=cuts[1])
-        lower = np.nan
-        if inclusion == "half" and member.sum() not in (audited // 2, audited - audited // 2):
+    n_audited, inclusion = inputs.phi.shape[1], inputs.inclusion
+    attack, threshold_low, threshold_high = audit.choose_thresholds(counts, n_audited=n_audited, inclusion=inclusion)
+    thresholds = dict(threshold_low=threshold_low, threshold_high=threshold_high)
+    rows = []
+    for result in results:
+        if result.attack != attack:
+            continue
+        member, target = inputs.member[result.target], inputs.model_names[result.target]
+        epsilon, delta = (np.nan, 0.0) if inputs.guarantees is None else inputs.guarantees[result.target]
+        n_correct, n_guesses = audit.count_guesses(result.score, member, **thresholds)
+        n_members = int(member.sum())
+        if inclusion == "half" and n_members not in (n_audited // 2, n_audited - n_audited // 2):
             warn(
-                f"no audit of {name}: {member.sum()} of {audited} samples are members, not half of them; if each was "
-                "drawn by a coin of its own, say --target-inclusion coin"
+                f"no audit of {target}: {n_members} of {n_audited} samples are members, not half of them; if each was "
+                "a member with probability 1/2, independently, give --target-inclusion coin"
             )
+            epsilon_lower = np.nan
         else:
-            lower = audit.epsilon_lower_bound(n_correct, n_guesses, n_audited=audited, delta=delta, inclusion=inclusion)
-        row = {"target": name, "attack": attack, "inclusion": inclusion, "epsilon_lower": lower}
-        row |= {"epsilon_upper": upper, "delta": delta, "confidence": audit.CONFIDENCE, "n_audited": audited}
-        rows.append(
-            row | {"n_guesses": n_guesses, "n_correct": n_correct, "threshold_low": cuts[0], "threshold_high": cuts[1]}
-        )
+            epsilon_lower = audit.epsilon_lower_bound(
+                n_correct, n_guesses, n_audited=n_audited, delta=delta, inclusion=inclusion
+            )
+        row: dict[str, Any] = {"target": target, "attack": attack, "inclusion": inclusion}
+        row |= {"epsilon_lower": epsilon_lower, "epsilon_upper": epsilon, "delta": delta}
+        row |= {"confidence": audit.CONFIDENCE, "n_audited": n_audited, "n_guesses": n_guesses, "n_correct": n_correct}
+        rows.append(row | thresholds)
     return pd.DataFrame(rows)
 
 
-_MEANS = ("auc", "tpr_at_fpr_", "fpr_at_")
-
-
-def strongest(table: pd.DataFrame) -> str:
-    """The attack whose held-out shadow scores are strongest, from attack.csv; see attacks.strongest()."""
+def strongest_attack(table: pd.DataFrame) -> str:
+    """The attack with the highest mean held-out AUC in attack.csv, the targets' membership unused; ties: the first."""
     if "held_out_auc" not in table:
-        raise InputError("attack.csv has no column strength, it is from an older version: run attack_lira.py again")
+        raise InputError("attack.csv has no column held_out_auc, it is of an older version: run attack_lira.py again")
     means = table.groupby("attack", sort=False).held_out_auc.mean()
     return means.index[0] if means.isna().all() else means.idxmax()
 
 
 def summary_table(table: pd.DataFrame) -> pd.DataFrame:
-    """A row an attack: means over the targets of attack.csv, and the accuracy of all n_guesses together.
+    """One row per attack of attack.csv: the accuracy of all targets' guesses together, and means over the targets.
 
-    Its interval takes the samples and shadows, which the targets share, as given. auc_std: over targets. The ends of
-    the other intervals are means over the targets too: as wide as for one target alone, however dependent they are."""
+    The interval of the accuracy takes the samples and shadows, which the targets share, as given. The ends of the other
+    intervals are means too: as wide as for one target alone, however dependent the targets are."""
     rows = []
     for attack, group in table.groupby("attack", sort=False):
-        n_guesses = (group.n_members + group.n_nonmembers).where(group.accuracy.notna(), 0)  # no threshold, no guess
+        n_guesses = (group.n_members + group.n_nonmembers).where(group.accuracy.notna(), 0)  # none without a threshold
         accuracy, low, high = pooled_accuracy((group.accuracy * n_guesses).round(), n_guesses)
         row = {"attack": attack, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
-        row |= {"accuracy_std": group.accuracy.std(), "auc_std": group.auc.std()}
-        row |= {column: group[column].mean() for column in group.columns if column.startswith(_MEANS)}
-        row |= {column: group[column].all() for column in group.columns if column.startswith("resolvable_at")}
+        for column in group.columns:
+            if column.startswith(("auc", "tpr_at_fpr_", "fpr_at_")):
+                row[column] = group[column].mean()
+            elif column.startswith("resolvable_at_"):
+                row[column] = group[column].all()
         rows.append(row | {"n_targets": len(group), "n_guesses": int(n_guesses.sum())})
     return pd.DataFrame(rows)

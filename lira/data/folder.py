@@ -1,11 +1,11 @@
-"""Reading a folder of images, train/<class>/* and test/<class>/*, and the cache that does it only once."""
+"""Reads a folder of images, train/<class>/* and test/<class>/*, and caches the decoded images."""
 
 import hashlib
 import json
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
@@ -18,18 +18,18 @@ from lira.errors import InputError, one_line, warn
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 SPLITS = ("train", "test")
-CACHE_FORMAT = 1  # raise it when the same folder would be decoded to other pixels
+CACHE_FORMAT = 1  # to be increased when the same files would be decoded to different pixels
 
-# Image mode -> the mode it is decoded to; an alpha channel is dropped. 16-bit and float modes are missing
+# Pillow's image mode -> the mode it is decoded to; an alpha channel is dropped. 16-bit and float modes are missing
 # on purpose: Pillow clips them to 8 bits, and the user should choose how to scale them.
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 DECODED_MODE = {"1": "L", "L": "L", "LA": "L"} | dict.fromkeys(_COLOUR, "RGB")
 
 
 class Listing(NamedTuple):
-    """What lies in a folder: path and label of every image, training set first.
+    """Path and label of every image in a folder, training set first.
 
-    state: a digest of the paths, sizes and times of change; equal = nothing needs to be decoded again."""
+    state: digest of the paths, sizes and modification times; while it is equal, a cache is up to date."""
 
     files: list[str]
     labels: np.ndarray  # int64 (N,)
@@ -38,61 +38,59 @@ class Listing(NamedTuple):
     state: str
 
 
-def read_folder(path, cache_root, *, progress=True) -> Images:
-    """Images of one size from train/<class>/* and test/<class>/*; classes sorted by name, files naturally.
+def read_folder(path: Path, cache_root: Path, *, progress: bool = True) -> Images:
+    """Images of one size from train/<class>/* and test/<class>/*; classes sorted by name, files in natural order.
 
-    Grey if all of them are, RGB otherwise. Decoded images are kept in <cache_root>/cache/ and used as long
-    as the folder is unchanged; a cache that cannot be read or written is said on stderr and done without.
-    Hidden files and files without a image's suffix are ignored. progress: a bar on stderr.
-    Raises InputError naming the folder or file that is wrong."""
-    path = Path(path)
+    Grey if all of them are, RGB otherwise. The decoded images are cached in <cache_root>/cache/ and used while the
+    folder is unchanged; if the cache cannot be read or written, a warning says so and the images are decoded.
+    Hidden files and files without an image's suffix are ignored. progress: a bar on stderr.
+    Raises InputError that names the wrong folder or file."""
     try:
         listing = _list_folder(path)
-    except OSError as error:  # no right to look, a link that leads nowhere
+    except OSError as error:  # no permission, a broken link
         raise input_error(path, f"cannot be listed ({one_line(error)}): make it readable") from error
     cache = _cache_file(path, cache_root)
     images = _read_cache(cache, path, listing)
     if images is None:
         arrays = _decode_all(path, listing, progress)
-        images = make_images(path, *arrays, listing.class_names)
+        images = make_images(path, *arrays, class_names=listing.class_names)
         _write_cache(cache, arrays, listing)
     return images
 
 
-# ---- what is there
+# ---- listing
 
 
-def _list_folder(path):
+def _list_folder(path: Path) -> Listing:
     """Listing of a folder. The order depends on names alone, never on the file system."""
     if not path.is_dir():
         raise input_error(path, "no such folder: give one that holds train/<class>/* and test/<class>/*")
     train, test = (_list_split(path, split) for split in SPLITS)
     if train.keys() != test.keys():
-        only = (train.keys() - test.keys(), test.keys() - train.keys())
-        pairs = [(split, sorted(names)[:5]) for split, names in zip(SPLITS, only, strict=True) if names]
-        told = [f"only in {split}/: {', '.join(names)}" for split, names in pairs]
-        problem = f"classes differ, {'; '.join(told)}"
+        in_one_split = {"train": train.keys() - test.keys(), "test": test.keys() - train.keys()}
+        differences = [f"only in {k}/: {', '.join(sorted(names)[:5])}" for k, names in in_one_split.items() if names]
+        problem = f"classes differ, {'; '.join(differences)}"
         raise input_error(path, f"{problem}; give train/ and test/ the same class folders")
-    found = [
-        (split, k, entry)
+    files = [
+        (split, label, entry)
         for split, classes in zip(SPLITS, (train, test), strict=True)
-        for k, entries in enumerate(classes.values())
+        for label, entries in enumerate(classes.values())
         for entry in entries
     ]
-    # The version too: another release of Pillow may decode a JPEG file to slightly different pixels.
+    # With Pillow's version: another release may decode a JPEG file to slightly different pixels.
     state = [CACHE_FORMAT, PIL.__version__, list(train)]
-    state += [(split, k, e.name, e.stat().st_size, e.stat().st_mtime_ns) for split, k, e in found]
+    state += [(split, k, e.name, e.stat().st_size, e.stat().st_mtime_ns) for split, k, e in files]
     return Listing(
-        files=[entry.path for _, _, entry in found],
-        labels=np.array([k for _, k, _ in found], dtype=np.int64),
+        files=[entry.path for _, _, entry in files],
+        labels=np.array([label for _, label, _ in files], dtype=np.int64),
         n_train=sum(map(len, train.values())),
         class_names=list(train),
         state=hashlib.sha256(json.dumps(state).encode()).hexdigest(),
     )
 
 
-def _list_split(path, split):
-    """{class name: [os.DirEntry of each image]} of one of train/ and test/."""
+def _list_split(path: Path, split: str) -> dict[str, list[os.DirEntry[str]]]:
+    """{class name: its images} of train/ or test/, classes sorted by name."""
     folder = path / split
     if not folder.is_dir():
         raise input_error(folder, "no such folder: put the images into train/<class>/ and test/<class>/")
@@ -103,7 +101,7 @@ def _list_split(path, split):
     return {e.name: _list_class(Path(e.path)) for e in sorted(entries, key=lambda e: e.name) if e.is_dir()}
 
 
-def _list_class(folder):
+def _list_class(folder: Path) -> list[os.DirEntry[str]]:
     entries = _visible(folder)
     nested = [entry.name for entry in entries if entry.is_dir()]
     if nested:
@@ -115,29 +113,29 @@ def _list_class(folder):
     return images
 
 
-def _visible(folder):
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=_natural)
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=_natural_order)
 
 
-def _natural(entry):
-    """2.png before 10.png. Text and numbers alternate, so like meets like; the name breaks ties."""
+def _natural_order(entry: os.DirEntry[str]) -> tuple[list[int | str], str]:
+    """2.png before 10.png. Text and numbers alternate, so equal types are compared; the name breaks ties."""
     parts = re.split(r"(\d+)", entry.name)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], entry.name
 
 
-def _is_image(entry):
+def _is_image(entry: os.DirEntry[str]) -> bool:
     return entry.name.lower().endswith(SUFFIXES)
 
 
 # ---- decoding
 
 
-def _decode_all(path, listing, progress):
+def _decode_all(path: Path, listing: Listing, progress: bool) -> tuple[np.ndarray, ...]:
     """x_train, y_train, x_test, y_test as make_images takes them; x_*: (N, H, W, C).
 
-    In one thread: on files of 2 KB pools of 2 to 8 threads took 1.5 times as long."""
-    pixels = None
+    In one thread: on files of 2 KB, 2 to 8 threads took 1.5 times as long."""
+    pixels: Any = None
     files = tqdm(listing.files, desc=f"reading {path}", unit=" images", disable=not progress, leave=False)
     for index, file in enumerate(files):
         image = _decode(file)  # (H, W, C)
@@ -147,53 +145,52 @@ def _decode_all(path, listing, progress):
             (h, w), (first_h, first_w) = image.shape[:2], pixels.shape[1:3]
             first = f"{listing.files[0]} is {first_w}x{first_h}"
             raise input_error(file, f"{w}x{h} pixels, but {first}: bring all images to one size")
-        if image.shape[2] > pixels.shape[3]:  # the first colour image: what came before becomes RGB
+        if image.shape[2] > pixels.shape[3]:  # the first RGB image: the grey ones before it become RGB
             pixels = np.repeat(pixels, 3, axis=3)
-        pixels[index] = image  # a grey one among colours: (H, W, 1) spreads to three equal channels
+        pixels[index] = image  # a grey image after an RGB one: (H, W, 1) is broadcast to three equal channels
     n = listing.n_train
     return pixels[:n], listing.labels[:n], pixels[n:], listing.labels[n:]
 
 
-def _decode(file):
+def _decode(file: str) -> np.ndarray:
     """uint8 (H, W, 1) if the file is grey, (H, W, 3) otherwise."""
     try:
-        with Image.open(file) as opened:
-            mode = DECODED_MODE.get(opened.mode)
-            pixels = None if mode is None else np.asarray(opened.convert(mode))
-            found = opened.mode
-    except Exception as error:  # each of Pillow's format readers has errors of its own for a corrupted file
+        with Image.open(file) as image:
+            mode = image.mode
+            pixels = np.asarray(image.convert(DECODED_MODE[mode])) if mode in DECODED_MODE else None
+    except Exception as error:  # each of Pillow's format readers raises its own errors for a corrupted file
         raise input_error(file, f"cannot be decoded ({one_line(error)}): replace or delete it") from error
     if pixels is None:
-        raise input_error(file, f"has mode {found}: save it with 8 bits per channel, grey or RGB")
+        raise input_error(file, f"has mode {mode}: save it with 8 bits per channel, grey or RGB")
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 # ---- the cache
 
 
-def _cache_file(path, cache_root):
-    """One file for each folder, whatever the relative path it was called by."""
-    full = path.resolve()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", full.name)[:60]
-    return Path(cache_root) / "cache" / f"{name}-{hashlib.sha256(os.fsencode(full)).hexdigest()[:12]}.npz"
+def _cache_file(path: Path, cache_root: Path) -> Path:
+    """One file per folder, by its absolute path."""
+    folder = path.resolve()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", folder.name)[:60]
+    return cache_root / "cache" / f"{name}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}.npz"
 
 
-def _read_cache(cache, path, listing):
-    """Images, or None if there is no cache, or not of this state of the folder, or a corrupted one."""
+def _read_cache(cache: Path, path: Path, listing: Listing) -> Images | None:
+    """None if the cache is missing, out of date or corrupted."""
     if not cache.exists():
         return None
     try:
         with np.load(cache, allow_pickle=False) as archive:
             if archive["state"] != listing.state:
                 return None
-            return make_images(path, *(archive[key] for key in ARRAYS), listing.class_names)
-    except Exception as error:  # cut or altered: zipfile, zlib and NumPy each have errors of their own
+            return make_images(path, *(archive[key] for key in ARRAYS), class_names=listing.class_names)
+    except Exception as error:  # zipfile, zlib and NumPy each raise their own errors for a corrupted file
         warn(f"{cache} is corrupted ({one_line(error)}): decoding the images again")
         return None
 
 
-def _write_cache(cache, arrays, listing):
-    content = dict(zip(ARRAYS, arrays, strict=True), state=listing.state)
+def _write_cache(cache: Path, arrays: tuple[np.ndarray, ...], listing: Listing) -> None:
+    content: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True), state=listing.state)
     try:
         write_atomically(cache, lambda file: np.savez(file, **content))
         remove_stale(cache.parent)

@@ -1,34 +1,32 @@
-"""Reading data sets: torchvision's archives, scikit-learn's digits, .npz files (folders: lira/folder.py).
+"""Reads datasets: torchvision's archives, scikit-learn's digits, .npz files (folders: lira/data/folder.py).
 
-Every reader ends in `make_images`, so the checks are the same wherever the images came from."""
+Every reader ends with `make_images`, so all images pass the same checks."""
 
 import contextlib
 import io
 import socket
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from lira.data.folder import read_folder
-from lira.data.images import ARRAYS, Images, find_duplicates, input_error, make_images
-from lira.errors import one_line
+from lira.data.images import ARRAYS, Images, input_error, make_images
+from lira.errors import InputError, one_line
 
-__all__ = ["TORCHVISION", "Images", "find_duplicates", "read_digits", "read_folder", "read_npz", "read_torchvision"]
-
-DIGITS_SEED, DIGITS_TEST, DIGITS_SIDE = 1797, 600, 28
-DOWNLOAD_TIMEOUT = 20  # seconds without an answer; the system's own limit is minutes, for each mirror
+DIGITS_SEED, DIGITS_TEST, DIGITS_SIZE = 1797, 600, (28, 28)
+DOWNLOAD_TIMEOUT = 20  # seconds without a response; the default is minutes for each mirror
 
 
 class Archives(NamedTuple):
-    """A data set of torchvision: its class, the folder of the archives under root, (name, md5) of each."""
+    """The archives of a torchvision dataset class: their folder under root, and the (name, md5) of each."""
 
     dataset: str
     folder: str
-    files: Callable
+    files: Callable[[Any], list[tuple[str, str]]]
 
 
 TORCHVISION = {
@@ -38,145 +36,136 @@ TORCHVISION = {
 }
 
 
-def read_torchvision(name, root, *, progress=True) -> Images:
-    """CIFAR-10, CIFAR-100 or MNIST from `root`, downloaded there when missing, checksums by torchvision.
+def read_torchvision(name: str, root: Path, *, progress: bool = True) -> Images:
+    """CIFAR-10, CIFAR-100 or MNIST from `root`, downloaded there if missing; torchvision verifies the checksums.
 
     name: a key of TORCHVISION. progress: the download's bar on stderr.
-    Raises InputError, naming the files, if they are missing or corrupted and cannot be downloaded."""
+    Raises InputError that names the files if they are missing or corrupted and cannot be downloaded."""
     if name not in TORCHVISION:
-        raise input_error(name, f"no such data set: known are {', '.join(TORCHVISION)}")
-    import torchvision.datasets  # here: it takes a second that the other data sets need not wait for
+        raise input_error(name, f"no such dataset: known are {', '.join(TORCHVISION)}")
+    import torchvision.datasets  # here: the import takes a second, which the other datasets need not wait for
 
     row = TORCHVISION[name]
     dataset = getattr(torchvision.datasets, row.dataset)
-    archives = {Path(root) / row.folder / file: md5 for file, md5 in row.files(dataset)}
+    archives = {root / row.folder / file: md5 for file, md5 in row.files(dataset)}
     try:
-        with _removed_on_failure(archives), _quiet(progress):
+        with _remove_incomplete_on_failure(archives), _quiet(progress):
             train, test = (dataset(root, train=flag, download=True) for flag in (True, False))
-    except Exception as error:  # torchvision lets through what pickle, tarfile, gzip and sockets raise
+    except Exception as error:  # torchvision passes on the errors of pickle, tarfile, gzip and sockets
         raise _unavailable(name, archives, error) from error
     arrays = (np.asarray(array) for array in (train.data, train.targets, test.data, test.targets))
-    return make_images(name, *arrays, train.classes)
+    return make_images(name, *arrays, class_names=train.classes)
 
 
 @contextlib.contextmanager
-def _removed_on_failure(archives):
-    """Half a download must not stay, nor half an unpacked MNIST file: torchvision would take it for good."""
+def _remove_incomplete_on_failure(archives: dict[Path, str]) -> Iterator[None]:
+    """Removes new incomplete archives and new unpacked MNIST files, which torchvision would use without a check."""
     from torchvision.datasets.utils import check_integrity
 
     new_archives = [path for path in archives if not path.exists()]
-    unpacked = [path for path in _unpacked(archives) if not path.exists()]
+    new_unpacked = [path for path in _unpacked(archives) if not path.exists()]
     try:
         yield
     except BaseException:
-        corrupted = [path for path in new_archives if not check_integrity(path, archives[path])]
-        for file in (*corrupted, *unpacked):
-            file.unlink(missing_ok=True)
+        incomplete = [path for path in new_archives if not check_integrity(path, archives[path])]
+        for path in (*incomplete, *new_unpacked):
+            path.unlink(missing_ok=True)
         raise
 
 
 @contextlib.contextmanager
-def _quiet(progress):
-    """No chatter on stdout, without progress none on stderr; a network that does not answer is given up."""
-    before = socket.getdefaulttimeout()
+def _quiet(progress: bool) -> Iterator[None]:
+    """Silences stdout, and without progress stderr; a download fails after DOWNLOAD_TIMEOUT without a response."""
+    default_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-            if not progress:
-                stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        stderr = sys.stderr if progress else io.StringIO()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(stderr):
             yield
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(default_timeout)
 
 
-def _unpacked(archives):
-    """MNIST's unpacked files, the ones that torchvision takes without a look at their checksums."""
+def _unpacked(archives: Iterable[Path]) -> list[Path]:
+    """MNIST's unpacked files, whose checksums torchvision does not verify."""
     return [path.with_suffix("") for path in archives if path.suffixes == [".gz"]]
 
 
-def _unavailable(name, archives, error):
-    """The InputError that says which files are the trouble, from what lies on disk now."""
+def _unavailable(name: str, archives: dict[Path, str], error: Exception) -> InputError:
+    """The InputError that names the missing or corrupted files, from what is on disk now."""
     from torchvision.datasets.utils import check_integrity
 
     unpacked = _unpacked(archives)
     if unpacked and all(path.exists() for path in unpacked):
         files = ", ".join(map(str, unpacked))
         return input_error(name, f"cannot read one of {files} ({one_line(error)}): delete them and start again")
-    states = {"missing": [], "corrupted": []}
+    states: dict[str, list[str]] = {"missing": [], "corrupted": []}
     for path, md5 in archives.items():
         if not check_integrity(path, md5):
             states["corrupted" if path.exists() else "missing"].append(str(path))
-    found = " and ".join(f"{', '.join(files)} {state}" for state, files in states.items() if files)
-    problem = f"{found or 'archives not unpacked'}, and the download failed ({one_line(error)})"
+    problem = " and ".join(f"{', '.join(paths)} {state}" for state, paths in states.items() if paths)
+    problem = f"{problem or 'archives not unpacked'}, and the download failed ({one_line(error)})"
     return input_error(name, f"{problem}: put the original there, or use --dataset digits, which needs no download")
 
 
 def read_digits() -> Images:
     """scikit-learn's 1,797 digits: 8x8 pixels of 0..16, scaled to 0..255, enlarged to 28x28, one channel.
 
-    600 of them, drawn once from a fixed seed, are the test set; both sets keep the original order."""
+    600 of them, drawn with a fixed seed, are the test set; both sets keep the original order."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    small = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    x = np.stack([_enlarged(image) for image in small])
+    small = [Image.fromarray(np.rint(image * (255 / 16)).astype(np.uint8)) for image in digits.images]
+    # Pillow computes with integers: the same pixels on every machine, hence the same fingerprint.
+    x = np.stack([np.asarray(image.resize(DIGITS_SIZE, Image.Resampling.BILINEAR)) for image in small])
+    y = digits.target
     test = np.zeros(len(x), dtype=bool)
     test[np.random.default_rng(DIGITS_SEED).permutation(len(x))[:DIGITS_TEST]] = True
-    y = digits.target
-    return make_images("digits", x[~test], y[~test], x[test], y[test], digits.target_names)
+    return make_images("digits", x[~test], y[~test], x[test], y[test], class_names=digits.target_names)
 
 
-def _enlarged(image):
-    # Pillow enlarges in integers: the same pixels on every machine, hence the same fingerprint.
-    return np.asarray(Image.fromarray(image).resize((DIGITS_SIDE, DIGITS_SIDE), Image.Resampling.BILINEAR))
+def read_npz(path: Path) -> Images:
+    """x_train, y_train, x_test, y_test and optionally class_names (strings) from an .npz file without pickles.
 
-
-def read_npz(path) -> Images:
-    """x_train, y_train, x_test, y_test and perhaps class_names (strings) from an .npz file.
-
-    x_*: uint8 (N, H, W) or (N, H, W, C), C 1 or 3; y_*: integers (N,), class numbers from 0. No pickles.
-    Raises InputError naming the array that is missing or wrong."""
-    path = Path(path)
+    x_*: uint8 (N, H, W) or (N, H, W, C), C 1 or 3; y_*: integers (N,), class numbers from 0.
+    Raises InputError that names the missing or wrong array."""
     if not path.is_file():
         raise input_error(path, "no such file: give the path of an .npz file")
     if not zipfile.is_zipfile(path):
-        raise input_error(path, "not an .npz file, or one cut short: write it again with numpy.savez")
-    with _opened(path) as archive:
+        raise input_error(path, "not an .npz file, or a truncated one: write it again with numpy.savez")
+    with _open_npz(path) as archive:
         missing = [key for key in ARRAYS if key not in archive.files]
         if missing:
-            found = ", ".join(archive.files) or "nothing"
-            raise input_error(path, f"{', '.join(missing)} missing, it holds {found}: save {', '.join(ARRAYS)}")
-        arrays = [_member(path, archive, key) for key in ARRAYS]
-        class_names = _member(path, archive, "class_names") if "class_names" in archive.files else None
+            present = ", ".join(archive.files) or "nothing"
+            raise input_error(path, f"{', '.join(missing)} missing, it holds {present}: save {', '.join(ARRAYS)}")
+        arrays = [_read_array(path, archive, key) for key in ARRAYS]
+        class_names = _read_array(path, archive, "class_names") if "class_names" in archive.files else None
     if class_names is not None:
-        _check_names(path, class_names)
-    return make_images(path, *arrays, class_names)
+        _check_class_names(path, class_names)
+    return make_images(path, *arrays, class_names=class_names)
 
 
-def _opened(path):
+def _open_npz(path: Path) -> np.lib.npyio.NpzFile:
     try:
         return np.load(path, allow_pickle=False)
-    except Exception as error:  # a zip file whose table of contents is corrupted
-        problem = f"cannot be read ({one_line(error)}): write it again with numpy.savez"
-        raise input_error(path, problem) from error
+    except Exception as error:  # a zip file with a corrupted table of contents
+        raise input_error(path, f"cannot be read ({one_line(error)}): write it again with numpy.savez") from error
 
 
-def _member(path, archive, key):
-    advice = "save it as a plain array, without pickles"
+def _read_array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+    remedy = "save it as a plain array, without pickles"
     try:
         array = archive[key]
-    except Exception as error:  # pickled, cut or altered: zipfile, zlib and NumPy raise each their own
-        raise input_error(path, f"{key} cannot be read ({one_line(error)}): {advice}") from error
-    if not isinstance(array, np.ndarray):  # NumPy hands the bytes of a member that it does not know through
-        raise input_error(path, f"{key} is no array, it begins with {array[:20]!r}: {advice}")
+    except Exception as error:  # zipfile, zlib and NumPy each raise their own errors for a pickled or corrupted array
+        raise input_error(path, f"{key} cannot be read ({one_line(error)}): {remedy}") from error
+    if not isinstance(array, np.ndarray):  # NumPy returns the bytes of a member that is not in .npy format
+        raise input_error(path, f"{key} is not an array, it begins with {array[:20]!r}: {remedy}")
     return array
 
 
-def _check_names(path, names):
+def _check_class_names(path: Path, names: np.ndarray) -> None:
     if names.dtype.kind != "U" or names.ndim != 1:
-        problem = f"class_names is {names.dtype} of shape {names.shape}: expected strings of shape (K,)"
-        raise input_error(path, problem)
-    twice = [name for name in names if np.count_nonzero(names == name) > 1]
-    if twice:
-        raise input_error(path, f"class_names holds {twice[0]!s} twice: give each class a name of its own")
+        raise input_error(path, f"class_names is {names.dtype} of shape {names.shape}: expected strings of shape (K,)")
+    repeated = [name for name in names if np.count_nonzero(names == name) > 1]
+    if repeated:
+        raise input_error(path, f"class_names holds {repeated[0]!s} twice: give each class a different name")

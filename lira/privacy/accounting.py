@@ -1,29 +1,30 @@
-"""Epsilon by Opacus's accountants, and the noise that a given epsilon takes."""
+"""Epsilon by Opacus's accountants, and the noise multiplier for a target epsilon."""
 
 import contextlib
 import functools
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from opacus.accountants import create_accountant
 
 from lira.errors import InputError
 
-MAX_NOISE = 1e6
+MAX_NOISE_MULTIPLIER = 1e6
 
 
 @functools.cache
 def epsilon(accountant: str, history: tuple[tuple[float, float, int], ...], delta: float) -> float:
-    """Upper bound at delta. accountant: prv or rdp; history: (noise multiplier, sample rate, steps) of the steps taken.
+    """Upper bound on epsilon at delta. accountant: prv or rdp; history: (noise multiplier, sample rate, steps) each.
 
-    Raises InputError where the accountant fails on values out of all proportion."""
+    Raises InputError if the accountant fails because of extreme values."""
     if not history:
         return 0.0
-    taken = create_accountant(accountant)
-    taken.history = list(history)
+    steps_taken = create_accountant(accountant)
+    steps_taken.history = list(history)
     try:
         with _without_warnings():
-            return max(0.0, float(taken.get_epsilon(delta)))
+            return max(0.0, float(steps_taken.get_epsilon(delta)))
     except (ArithmeticError, ValueError, RuntimeError) as error:
         raise InputError(
             f"no epsilon can be computed for a noise multiplier of {history[0][0]:g} and delta {delta:g}: "
@@ -32,35 +33,35 @@ def epsilon(accountant: str, history: tuple[tuple[float, float, int], ...], delt
 
 
 def min_noise_multiplier(target: float, accountant: str, sample_rate: float, steps: int, delta: float) -> float:
-    """The smallest noise multiplier, to a hundredth of epsilon, that ends at or just below the target.
+    """The smallest noise multiplier with at most the target epsilon, to within 0.01 or 1 % of epsilon.
 
-    The bisection of Opacus's get_noise_multiplier, less the steps far above the target, where PRV takes minutes.
-    Raises InputError where no noise is enough."""
+    Bisection as in Opacus's get_noise_multiplier, but without PRV far above the target, where it takes minutes.
+    Raises InputError if no noise multiplier up to MAX_NOISE_MULTIPLIER is enough."""
 
-    def spent(sigma: float) -> float:
+    def epsilon_at(sigma: float) -> float:
         history = ((sigma, sample_rate, steps),)
-        loose = epsilon("rdp", history, delta)  # at most twice what PRV says
-        return loose if loose > 2 * target else epsilon(accountant, history, delta)
+        rdp_epsilon = epsilon("rdp", history, delta)  # at most twice that of PRV
+        return rdp_epsilon if rdp_epsilon > 2 * target else epsilon(accountant, history, delta)
 
     low, high = 0.0, 20.0
-    while (reached := spent(high)) > target:
-        if (high := 2 * high) > MAX_NOISE:
+    while (epsilon_at_high := epsilon_at(high)) > target:
+        if (high := 2 * high) > MAX_NOISE_MULTIPLIER:
             raise InputError(
                 f"--target-epsilon {target:g} cannot be reached in {steps} steps at delta {delta:g}: raise it, "
                 "or train fewer epochs"
             )
-    while target - reached > min(0.01, target / 100):
+    while target - epsilon_at_high > min(0.01, target / 100):
         middle = (low + high) / 2
-        if (found := spent(middle)) < target:
-            high, reached = middle, found
+        if (epsilon_at_middle := epsilon_at(middle)) < target:
+            high, epsilon_at_high = middle, epsilon_at_middle
         else:
             low = middle
     return high
 
 
 @contextlib.contextmanager
-def _without_warnings():
-    """Silence what a user cannot act on: the range of orders is Opacus's, and log(1 - q) is minus infinity at q = 1."""
+def _without_warnings() -> Iterator[None]:
+    """Ignores what a user cannot act on: Opacus chooses the range of orders, and log(1 - q) is -inf at q = 1."""
     with warnings.catch_warnings(), np.errstate(divide="ignore"):
         warnings.filterwarnings("ignore", message="Optimal order is the")
         yield

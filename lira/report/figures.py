@@ -1,13 +1,15 @@
-"""The figures, from what lies in result/<run>/. Statistics come from elsewhere.
+"""How figures are drawn: style, files, and one function for each kind of panel. It computes no statistics.
 
-A figure is one or more panels: together they are the PNG and PDF for papers, and each panel is an SVG of the page, as
-wide as a phone. The SVG is drawn once, in the colours of paper; its dark twin is the same text with other colours."""
+A figure is one or more panels. Together they are the PNG and PDF for papers; each panel alone is an SVG of the page, as
+wide as a phone. The SVG is drawn once, in light colours; the dark version is the same text with other colours."""
 
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,8 +24,8 @@ from matplotlib.ticker import FuncFormatter
 
 from lira.attacks.registry import ATTACKS
 
-# Colour on paper -> colour on a dark page. First ink, second ink and grid. Then Okabe and Ito's palette, its yellow,
-# grey and black replaced by two of Tol's and a dark grey: told apart by the colour-blind, and in print.
+# Light colour -> dark colour. First text, secondary text and grid. Then Okabe and Ito's palette, its yellow, grey and
+# black replaced by two of Tol's and a dark grey: distinguishable for the colour-blind, and in print.
 INK, MUTED, GRID = "#1c1e21", "#5d636a", "#dddad2"
 DARK = {
     INK: "#e9e7e2", MUTED: "#9aa0a6", GRID: "#33363a",
@@ -35,7 +37,7 @@ ACCENT, SECOND = COLOURS[:2]
 STYLES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1.2)))
 MARKERS = "osD^vPX<>*"
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.5g}%")
-_FONTS = ("Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", "Noto Sans", "Arial Unicode MS")  # for names of classes
+_FONTS = ("Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", "Noto Sans", "Arial Unicode MS")  # for class names
 _PDF_FIELDS = ("CreationDate", "Creator", "Producer")
 _SVG_FIELDS = ("Date", "Creator", "Format", "Type")
 _STYLE = {
@@ -50,7 +52,7 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Panel:
-    """draw(axes); alt: what it shows, in words and numbers; size: inches; title: above it on paper."""
+    """draw(axes); alt: what it shows, in words and numbers; size: (width, height) in inches."""
 
     draw: Callable[[Axes], None]
     alt: str
@@ -58,70 +60,64 @@ class Panel:
 
 
 def paper(panels: list[Panel], *, title: str, columns: int = 2) -> dict[str, bytes]:
-    """The panels as one figure: suffix (".png", ".pdf") -> bytes; without a date, so that equal figures are equal."""
-    with _drawing():
+    """The panels as one figure: suffix (".png", ".pdf") -> bytes. Without a date: equal figures are equal bytes."""
+    with _style():
         columns = min(columns, len(panels))
         width, height = panels[0].size
         rows = -(-len(panels) // columns)
         figure = Figure(figsize=(width * columns, height * rows + 0.3), dpi=150, layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for place, panel in zip(axes, panels, strict=False):
-            panel.draw(place)
-        for place in axes[len(panels) :]:
-            place.set_axis_off()
+        cells = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, panel in zip(cells, panels, strict=False):
+            panel.draw(axes)
+        for axes in cells[len(panels) :]:
+            axes.set_axis_off()
         figure.suptitle(title, fontsize=8, color=MUTED, parse_math=False)
-        _lay_out(figure)
+        _fix_layout(figure)
         return {
-            ".png": _written(FigureCanvasAgg(figure).print_png, metadata={"Software": None}),
-            ".pdf": _written(FigureCanvasPdf(figure).print_pdf, metadata=dict.fromkeys(_PDF_FIELDS)),
+            ".png": _bytes(FigureCanvasAgg(figure).print_png, metadata={"Software": None}),
+            ".pdf": _bytes(FigureCanvasPdf(figure).print_pdf, metadata=dict.fromkeys(_PDF_FIELDS)),
         }
 
 
 def svg(panel: Panel) -> tuple[str, str]:
     """One panel for the page: (light, dark)."""
-    with _drawing():
+    with _style():
         figure = Figure(figsize=panel.size, layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.subplots()
         axes.patch.set_alpha(0)
         panel.draw(axes)
-        _lay_out(figure)
-        light = _written(FigureCanvasSVG(figure).print_svg, metadata=dict.fromkeys(_SVG_FIELDS)).decode()
+        _fix_layout(figure)
+        light = _bytes(FigureCanvasSVG(figure).print_svg, metadata=dict.fromkeys(_SVG_FIELDS)).decode()
     light = light[light.index("<svg") :]
     return light, re.sub("|".join(DARK), lambda colour: DARK[colour[0]], light)
 
 
-class _drawing:
-    """The style of all figures, with a font for the names of classes that the first font has no letters for."""
-
-    def __enter__(self):
-        known = {font.name for font in font_manager.fontManager.ttflist}
-        family = ["DejaVu Sans", *(name for name in _FONTS if name in known)]
-        self._style, self._warnings = mpl.rc_context(_STYLE | {"font.family": family}), warnings.catch_warnings()
-        self._style.__enter__()
-        self._warnings.__enter__()
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box is drawn; the page has the name as text
-
-    def __exit__(self, *error):
-        self._warnings.__exit__(*error)
-        self._style.__exit__(*error)
+@contextmanager
+def _style() -> Iterator[None]:
+    """The style of all figures, with further fonts for class names in letters that the first font lacks."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    family = ["DejaVu Sans", *(name for name in _FONTS if name in installed)]
+    with mpl.rc_context(_STYLE | {"font.family": family}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # drawn as a box; the page has the name as text
+        yield
 
 
-def _lay_out(figure: Figure) -> None:
-    """Once, for all files; and written by the canvas itself: savefig() would draw every figure twice."""
-    figure.get_layout_engine().execute(figure)
+def _fix_layout(figure: Figure) -> None:
+    """Compute the layout once for all files; the canvas writes them, since savefig() would draw each figure twice."""
+    engine: Any = figure.get_layout_engine()
+    engine.execute(figure)
     figure.set_layout_engine("none")
 
 
-def _written(write: Callable, **how) -> bytes:
+def _bytes(write: Callable[..., Any], **options: Any) -> bytes:
     file = io.BytesIO()
-    write(file, **how)
+    write(file, **options)
     return file.getvalue()
 
 
-def _line(attack: str, highlighted: Iterable[str]) -> dict:
+def _line(attack: str, highlighted: Sequence[str]) -> dict[str, Any]:
     """Colour, style and weight of an attack: the same in every figure, the highlighted ones bold."""
-    highlighted = list(highlighted)
     if attack in highlighted:
         place = highlighted.index(attack)
         colour, style = COLOURS[place % len(COLOURS)], STYLES[place % len(STYLES)]
@@ -130,12 +126,9 @@ def _line(attack: str, highlighted: Iterable[str]) -> dict:
     return {"color": COLOURS[2 + place % (len(COLOURS) - 2)], "ls": STYLES[place % 4], "lw": 1.1, "zorder": 2}
 
 
-def _ordered(names: Iterable[str], highlighted: Iterable[str]) -> list[str]:
+def _ordered(names: Iterable[str], highlighted: Sequence[str]) -> list[str]:
     """The highlighted ones first: in the legend too."""
-    names = list(names)
-    return sorted(
-        names, key=lambda name: (name not in highlighted, list(highlighted).index(name) if name in highlighted else 0)
-    )
+    return sorted(names, key=lambda name: highlighted.index(name) if name in highlighted else len(highlighted))
 
 
 def _marker(attack: str) -> str:
@@ -143,28 +136,36 @@ def _marker(attack: str) -> str:
     return MARKERS[place % len(MARKERS)]
 
 
-# --- ROC ---------------------------------------------------------------------------------------------------------
+# --- panels ----------------------------------------------------------------------------------------------------------
 
 
 def roc(
-    axes: Axes, curves: Mapping[str, tuple], bars: Mapping[str, list], *, highlighted: list[str], floor=None, columns=3
-):
-    """The ROC of every attack. curves: name -> (fpr, tpr); bars: name -> (fpr, fpr_low, fpr_high, tpr, tpr_low,
-    tpr_high) of some points; highlighted: drawn boldly; floor: the smallest rate on log axes, None for linear ones."""
-    low = floor or 0
+    axes: Axes,
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    intervals: Mapping[str, list[tuple[float, ...]]],
+    *,
+    highlighted: Sequence[str],
+    min_rate: float | None = None,
+    columns: int = 3,
+) -> None:
+    """The ROC of every attack.
+
+    curves: name -> (fpr, tpr); intervals: name -> (fpr, fpr_low, fpr_high, tpr, tpr_low, tpr_high) of some points;
+    highlighted: drawn in bold; min_rate: start of the logarithmic axes, None for linear ones; columns: of legend."""
+    low = min_rate or 0
     for attack in _ordered(curves, highlighted):
         fpr, tpr = curves[attack]
         line = _line(attack, highlighted)
         label = attack.replace("$", r"\$")
         axes.plot(np.append(fpr, 1), np.append(tpr, 1), label=label, drawstyle="steps-post", **line)
-        for x, x_low, x_high, y, y_low, y_high in bars.get(attack, []):
+        for x, x_low, x_high, y, y_low, y_high in intervals.get(attack, []):
             if y_low > 0 and x >= low:
-                common = dict(color=line["color"], lw=1.3, zorder=5)
-                axes.plot([x, x], [y_low, y_high], **common, solid_capstyle="butt")
-                axes.plot([max(x_low, low), x_high], [y, y], **common, solid_capstyle="butt")
-                axes.plot([x], [y], _marker(attack), ms=4, **common)
+                style: dict[str, Any] = dict(color=line["color"], lw=1.3, zorder=5)
+                axes.plot([x, x], [y_low, y_high], **style, solid_capstyle="butt")
+                axes.plot([max(x_low, low), x_high], [y, y], **style, solid_capstyle="butt")
+                axes.plot([x], [y], _marker(attack), ms=4, **style)
     axes.plot([low, 1], [low, 1], color=MUTED, lw=1, ls=(0, (1, 2)), label="guessing")
-    if floor:
+    if min_rate:
         axes.set(xscale="log", yscale="log")
     axes.set(xlim=(low, 1), ylim=(low, 1), xlabel="false-positive rate", ylabel="true-positive rate")
     for axis in (axes.xaxis, axes.yaxis):
@@ -174,39 +175,39 @@ def roc(
     axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=columns, columnspacing=1.2, handlelength=2.4)
 
 
-# --- scores ------------------------------------------------------------------------------------------------------
+def histogram(
+    axes: Axes, attack: str, members: np.ndarray, nonmembers: np.ndarray, thresholds: Collection[float]
+) -> None:
+    """The scores of one attack, those of all targets together, with the threshold of each target.
 
-
-def histogram(axes: Axes, attack: str, members: np.ndarray, others: np.ndarray, thresholds: Iterable[float]) -> None:
-    """Members' and non-members' scores of one attack, those of all targets together, with each target's threshold.
-
-    The tails beyond the outer 2.5 % are gathered at the edges, so that one extreme sample does not flatten the rest."""
+    The outermost 2.5 % on either side are gathered at the edges: one extreme sample would flatten the rest."""
     axes.set_title(attack)
-    both = np.concatenate([members, others])
-    if not len(both):
+    scores = np.concatenate([members, nonmembers])
+    if not len(scores):
         axes.set_title(f"{attack}: no scores")
         return
-    low, high = np.quantile(both, [0.025, 0.975])
+    low, high = np.quantile(scores, [0.025, 0.975])
     bins = np.linspace(low, high if high > low else low + 1, 61)
-    parts = (("non-members", others, SECOND, "//"), ("members", members, ACCENT, None))
-    for name, values, colour, hatch in parts:
+    for name, values, colour, style in (("non-members", nonmembers, SECOND, "--"), ("members", members, ACCENT, "-")):
         heights = np.histogram(np.clip(values, low, high), bins)[0]
         axes.stairs(heights, bins, fill=True, color=colour, alpha=0.35, lw=0)
-        axes.stairs(heights, bins, color=colour, lw=1.4, ls="--" if hatch else "-", label=name)
-    inside = sorted({cut for cut in thresholds if bins[0] <= cut <= bins[-1]})
-    for number, cut in enumerate(inside):
-        axes.axvline(cut, color=INK, lw=0.9, ls=":", label="" if number else "threshold")
-    if not inside and (cuts := [cut for cut in thresholds if not np.isnan(cut)]):
-        axes.set_title(f"{attack} (threshold {cuts[0]:.3g})")
+        axes.stairs(heights, bins, color=colour, lw=1.4, ls=style, label=name)
+    visible = sorted({threshold for threshold in thresholds if bins[0] <= threshold <= bins[-1]})
+    for number, threshold in enumerate(visible):
+        axes.axvline(threshold, color=INK, lw=0.9, ls=":", label="" if number else "threshold")
+    defined = [threshold for threshold in thresholds if not np.isnan(threshold)]
+    if defined and not visible:
+        axes.set_title(f"{attack} (threshold {defined[0]:.3g})")
     axes.set(xlim=(bins[0], bins[-1]), xlabel="score: higher = more likely a member", ylabel="samples")
     axes.legend(loc="best")
 
 
-# --- number of shadows -------------------------------------------------------------------------------------------
+def curve(
+    axes: Axes, points: Mapping[str, pd.DataFrame], column: str, name: str, *, highlighted: Sequence[str]
+) -> None:
+    """A metric against the number of shadows.
 
-
-def curve(axes: Axes, points: Mapping[str, pd.DataFrame], column: str, name: str, *, highlighted: list[str]) -> None:
-    """One figure against the number of shadows. points: attack -> table with shadows, column, column_low, _high."""
+    points: attack -> table with the columns shadows, `column`, `column`_low and `column`_high; name: of the metric."""
     sizes = sorted({size for table in points.values() for size in table.shadows})
     for attack in _ordered(points, highlighted):
         table, line = points[attack], _line(attack, highlighted)
@@ -220,64 +221,58 @@ def curve(axes: Axes, points: Mapping[str, pd.DataFrame], column: str, name: str
     axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=3, columnspacing=1.2, handlelength=2.4)
 
 
-# --- classes -----------------------------------------------------------------------------------------------------
+def classes(axes: Axes, table: pd.DataFrame, guessing: float) -> None:
+    """Accuracy of one attack on each class, in the order of the table, with its interval.
 
-
-def classes(axes: Axes, table: pd.DataFrame, baseline: float) -> None:
-    """Accuracy of one attack on each class, in the order of the table, with its interval. table: as in classes.csv."""
+    table: rows of classes.csv; guessing: accuracy of guessing."""
     y = np.arange(len(table))[::-1]
     axes.hlines(y, table.accuracy_low, table.accuracy_high, color=ACCENT, lw=1.6)
     axes.plot(table.accuracy, y, "o", color=ACCENT, ms=4.5)
-    axes.axvline(baseline, color=MUTED, lw=1, ls=(0, (1, 2)))
-    axes.set_yticks(y, labels=[short(name) for name in table["class"]], parse_math=False)
+    axes.axvline(guessing, color=MUTED, lw=1, ls=(0, (1, 2)))
+    axes.set_yticks(y, labels=[shorten(name) for name in table["class"]], parse_math=False)
     axes.grid(axis="y", visible=False)
     axes.set(xlabel="attack accuracy; dotted: guessing", ylim=(-0.7, len(table) - 0.3))
     axes.xaxis.set_major_formatter(PERCENT)
 
 
-def short(name: str, most: int = 22) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+def shorten(name: str, max_length: int = 22) -> str:
+    return name if len(name) <= max_length else name[: max_length - 1] + "…"
 
 
-# --- images ----------------------------------------------------------------------------------------------------
-
-
-def exposed(axes: Axes, rows: list[list[tuple[np.ndarray, str]]], names: list[str]) -> None:
-    """Rows of images, uint8 (C, H, W), with captions under them; names: one a row."""
-    most = max(map(len, rows))
-    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
+def exposed(axes: Axes, rows: Sequence[Sequence[tuple[np.ndarray, str]]], titles: Sequence[str]) -> None:
+    """Rows of (image, caption), each under its title. Images: uint8 (C, H, W)."""
+    for number, (row, title) in enumerate(zip(rows, titles, strict=True)):
         top = -number * 1.75
-        axes.text(0, top + 0.12, name, fontsize=9, va="bottom")
+        axes.text(0, top + 0.12, title, fontsize=9, va="bottom")
         for place, (image, caption) in enumerate(row):
-            shown = np.atleast_3d(image.transpose(1, 2, 0).squeeze())
-            shown = shown if shown.shape[2] == 3 else np.repeat(shown[:, :, :1], 3, axis=2)
-            axes.imshow(shown, extent=(place + 0.04, place + 0.96, top - 0.92, top), interpolation="nearest")
+            pixels = np.atleast_3d(image.transpose(1, 2, 0).squeeze())
+            rgb = pixels if pixels.shape[2] == 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
+            axes.imshow(rgb, extent=(place + 0.04, place + 0.96, top - 0.92, top), interpolation="nearest")
             axes.text(place + 0.5, top - 0.97, caption, fontsize=6, ha="center", va="top", parse_math=False)
-    axes.set(xlim=(0, most), ylim=(-1.75 * len(rows) + 0.2, 0.45), aspect="equal")
+    axes.set(xlim=(0, max(map(len, rows))), ylim=(-1.75 * len(rows) + 0.2, 0.45), aspect="equal")
     axes.set_axis_off()
 
 
-# --- training ----------------------------------------------------------------------------------------------------
-
-
 def training(axes: Axes, logs: Mapping[str, pd.DataFrame], quantity: str) -> None:
-    """Loss or accuracy by epoch: each target a line, the shadows a band from their smallest to their largest.
+    """Loss or accuracy by epoch: each target as a line, the shadows as a band from their minimum to their maximum.
 
     logs: model name -> its log, as in result/<run>/train/*.csv."""
-    for colour, part, style in ((ACCENT, "train", "-"), (SECOND, "test", "--")):
+    shadows = [log for name, log in logs.items() if name.startswith("shadow")]
+    targets = [log for name, log in logs.items() if name.startswith("target")]
+    for colour, part, style, marker in ((ACCENT, "train", "-", None), (SECOND, "test", "--", ".")):
         column = f"{part}_{quantity}"
-        shadows = [log for name, log in logs.items() if name.startswith("shadow")]
         if shadows:
             band = pd.concat(shadows).dropna(subset=column).groupby("epoch")[column].agg(["min", "max"])
             label = f"{part}, shadows"
             axes.fill_between(band.index, band["min"], band["max"], color=colour, alpha=0.2, lw=0, label=label)
-        targets = [log.dropna(subset=column) for name, log in logs.items() if name.startswith("target")]
-        for number, drawn in enumerate(targets):
-            label = "" if number else f"{part}, target" + "s" * (len(targets) > 1)
-            marker = "." if part == "test" else None
-            axes.plot(drawn["epoch"], drawn[column], color=colour, lw=1.2, ls=style, marker=marker, label=label)
+        label = f"{part}, targets" if len(targets) > 1 else f"{part}, target"
+        for log in targets:
+            rows = log.dropna(subset=column)
+            axes.plot(rows["epoch"], rows[column], color=colour, lw=1.2, ls=style, marker=marker, label=label)
+            label = ""  # one entry in the legend for all targets
     axes.set(xlabel="epoch", ylabel=quantity)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    locator: Any = axes.xaxis.get_major_locator()
+    locator.set_params(integer=True)
     if quantity == "accuracy":
         axes.yaxis.set_major_formatter(PERCENT)
     if axes.get_legend_handles_labels()[0]:

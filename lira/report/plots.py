@@ -1,5 +1,7 @@
-"""Which figures a run has, with what they show in words: from Results to panels."""
+"""Which figures a run has: each is one row of PLOTS, with its panels and what the page says of it."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -8,131 +10,112 @@ import pandas as pd
 from lira.attacks.tables import summary_table
 from lira.report import figures, text
 from lira.report.figures import Panel
-from lira.report.results import Results
+from lira.report.results import Results, exposed_members
 
 ROC_SIZE = (4.6, 5.0)
-MAX_CLASSES = 24  # of more, the most and the least exposed are drawn; the table of the page has all
-RATES = ("0.01", "0.001", "0.0001")
+MAX_CLASSES = 24  # of more, the figure has the most and the least exposed; the table of the page has all
 
 
 def plots(results: Results) -> dict[str, list[Panel]]:
-    """Name of a figure -> its panels. What the files on disk do not allow is left out."""
-    found = {
-        "roc_log": _roc(results, log=True),
-        "roc_linear": _roc(results, log=False),
-        "histogram": _histograms(results),
-        "curve": _curves(results),
-        "exposed": _exposed(results),
-        "classes": _classes(results),
-        "training": _training(results),
-    }
-    return {name: panels for name, panels in found.items() if panels}
+    """Name of a figure -> its panels, without the figures whose files are missing."""
+    panels = {plot.name: plot.panels(results) for plot in PLOTS}
+    return {name: drawable for name, drawable in panels.items() if drawable}
 
 
-# --- ROC ---------------------------------------------------------------------------------------------------------
+# --- panels ----------------------------------------------------------------------------------------------------------
 
 
-def floor(results: Results) -> float:
-    """The smallest rate on log axes: one of the non-members of a target."""
+def min_rate(results: Results) -> float:
+    """Where logarithmic axes start: one of the members or non-members of a target."""
     table = results.tables["attack.csv"]
     return 1 / max(10, int(table[["n_members", "n_nonmembers"]].min(axis=1).max()))
 
 
-def bars(row: pd.Series) -> list[tuple]:
-    """The points of one attack that have intervals, as figures.roc() draws them: those that the samples resolve."""
+def intervals(row: pd.Series) -> list[tuple[float, ...]]:
+    """The points of one attack's ROC whose intervals figures.roc() draws: the rates that the samples resolve."""
     keys = ("fpr_at_{}", "fpr_at_{}_low", "fpr_at_{}_high", "tpr_at_fpr_{}", "tpr_at_fpr_{}_low", "tpr_at_fpr_{}_high")
-    return [tuple(row[key.format(rate)] for key in keys) for rate in RATES if row[f"resolvable_at_{rate}"]]
+    return [tuple(row[key.format(rate)] for key in keys) for rate in text.RATES if row[f"resolvable_at_{rate}"]]
 
 
 def _roc(results: Results, *, log: bool) -> list[Panel]:
-    curves = {attack: results.roc(attack) for attack in results.summary.index}
-    curves = {attack: curve for attack, curve in curves.items() if curve}
+    summary = results.summary
+    curves = {attack: curve for attack in summary.index if (curve := results.roc(attack))}
     if not curves:
         return []
-    points = {attack: bars(results.summary.loc[attack]) for attack in results.highlighted} if log else {}
-    found = ", ".join(
-        f"{row.attack} {text.rate(row['tpr_at_fpr_0.01'], row['resolvable_at_0.01'])}"
-        for _, row in results.summary.iterrows()
-        if row.attack in curves
-    )
-    alt = f"ROC on {'logarithmic' if log else 'linear'} axes. Members found at a false-positive rate of 1 %: {found}; "
-    low = floor(results) if log else None
-    draw = partial(figures.roc, curves=curves, bars=points, highlighted=results.highlighted, floor=low)
-    return [Panel(draw, alt + "guessing finds 1 %.", ROC_SIZE)]
-
-
-# --- scores ------------------------------------------------------------------------------------------------------
+    rows = {attack: summary.loc[attack] for attack in curves}
+    tpr = [f"{name} {text.rate(row['tpr_at_fpr_0.01'], row['resolvable_at_0.01'])}" for name, row in rows.items()]
+    alt = f"ROC on {'logarithmic' if log else 'linear'} axes. TPR at 1 % FPR: {', '.join(tpr)}; guessing 1 %."
+    points = {attack: intervals(summary.loc[attack]) for attack in results.highlighted} if log else {}
+    low = min_rate(results) if log else None
+    draw = partial(figures.roc, curves=curves, intervals=points, highlighted=results.highlighted, min_rate=low)
+    return [Panel(draw, alt, ROC_SIZE)]
 
 
 def _histograms(results: Results) -> list[Panel]:
-    """The marked attacks first: the page shows these."""
+    """One panel per attack, the highlighted ones first: the page has only these."""
+    attacks = [*results.highlighted, *(name for name in results.summary.index if name not in results.highlighted)]
+    if not any(map(results.scores, attacks)):
+        return []
     table, panels = results.tables["attack.csv"], []
-    order = [*results.highlighted, *(name for name in results.summary.index if name not in results.highlighted)]
-    for attack in order if results.scores(order[0]) or results.scores(order[-1]) else []:
+    for attack in attacks:
         pairs = results.scores(attack) or [(np.empty(0), np.empty(0, dtype=bool))]
-        score, truth = map(np.concatenate, zip(*pairs, strict=True))
-        middle = [text.score(np.median(part)) if len(part) else "-" for part in (score[truth], score[~truth])]
-        cuts = table[table.attack == attack].threshold
-        alt = f"Scores of {attack}: the median is {middle[0]} for members and {middle[1]} for non-members; "
-        alt += f"threshold {text.score(cuts.mean())}" + " on average" * (len(cuts) > 1) + "."
-        draw = partial(figures.histogram, attack=attack, members=score[truth], others=score[~truth], thresholds=cuts)
+        score, member = map(np.concatenate, zip(*pairs, strict=True))
+        members, nonmembers = score[member], score[~member]
+        medians = [text.score(np.median(part)) if len(part) else "-" for part in (members, nonmembers)]
+        thresholds = table[table.attack == attack].threshold
+        alt = f"Scores of {attack}: the median is {medians[0]} for members and {medians[1]} for non-members; "
+        alt += f"threshold {text.score(thresholds.mean())}{' on average' if len(thresholds) > 1 else ''}."
+        draw = partial(figures.histogram, attack=attack, members=members, nonmembers=nonmembers, thresholds=thresholds)
         panels.append(Panel(draw, alt, (4.6, 3.0)))
     return panels
 
 
-# --- number of shadows -------------------------------------------------------------------------------------------
-
-
 def _curves(results: Results) -> list[Panel]:
-    if "curve.csv" not in results.tables:
+    table = results.tables.get("curve.csv")
+    if table is None:
         return []
-    table = results.tables["curve.csv"]
-    by_size = [summary_table(part).assign(shadows=size) for size, part in table.groupby("shadows")]
-    whole = pd.concat(by_size)
-    points = {attack: whole[whole.attack == attack] for attack in table.attack.unique()}
+    summary = pd.concat(summary_table(rows).assign(shadows=size) for size, rows in table.groupby("shadows"))
+    points = {attack: summary[summary.attack == attack] for attack in table.attack.unique()}
     panels = []
     for column, name in (("accuracy", "attack accuracy"), ("tpr_at_fpr_0.01", "TPR at 1 % FPR")):
-        shown = [
-            f"{attack} " + ", ".join(f"{text.percent(row[column])} at {row.shadows}" for _, row in part.iterrows())
-            for attack, part in points.items()
+        values = [
+            f"{attack} " + ", ".join(f"{text.percent(row[column])} at {row.shadows}" for _, row in rows.iterrows())
+            for attack, rows in points.items()
             if attack in results.highlighted
         ]
-        alt = f"{name[0].upper()}{name[1:]} against the number of shadow models: {'; '.join(shown)}."
+        alt = f"{name[0].upper()}{name[1:]} against the number of shadow models: {'; '.join(values)}."
         draw = partial(figures.curve, points=points, column=column, name=name, highlighted=results.highlighted)
         panels.append(Panel(draw, alt, (4.6, 4.0)))
     return panels
 
 
-# --- images and classes ----------------------------------------------------------------------------------------
-
-
 def _exposed(results: Results) -> list[Panel]:
     rows = [
         [
-            (results.images[row.sample], f"{figures.short(results.class_name(row.label), 12)}\n{row.score:.3g}")
-            for row in part.itertuples()
+            (results.images[row.sample], f"{figures.shorten(results.class_name(row.label), 12)}\n{row.score:.3g}")
+            for row in members.itertuples()
             if row.sample in results.images
         ]
-        for part in results.exposed()
+        for members in exposed_members(results.tables)
     ]
     if not any(rows):
         return []
-    names = [f"{kind} exposed members of {results.targets[0]}, {results.strongest}" for kind in ("most", "least")]
+    titles = [f"{side} exposed members of {results.targets[0]}, {results.strongest}" for side in ("most", "least")]
     size = (max(5, 0.62 * max(map(len, rows))), 2.4)
-    return [Panel(partial(figures.exposed, rows=rows, names=names), names[0] + "; " + names[1], size)]
+    return [Panel(partial(figures.exposed, rows=rows, titles=titles), "; ".join(titles), size)]
 
 
 def classes_table(results: Results) -> pd.DataFrame | None:
-    """The rows of classes.csv that the strongest attack has, most exposed first."""
+    """The rows of classes.csv for the strongest attack, the most exposed class first."""
     table = results.tables.get("classes.csv")
     if table is None:
         return None
-    own = table[(table.attack == results.strongest) & (table.n_guesses > 0)]
-    return own.sort_values("accuracy", ascending=False, kind="stable")
+    scored = table[(table.attack == results.strongest) & (table.n_guesses > 0)]
+    return scored.sort_values("accuracy", ascending=False, kind="stable")
 
 
-def baseline(results: Results) -> float:
-    """How often who knows only the share of members is right: the larger share."""
+def guessing_accuracy(results: Results) -> float:
+    """Accuracy of guessing with nothing but the share of members: the larger of the two shares."""
     counts = results.tables["attack.csv"][["n_members", "n_nonmembers"]].sum()
     return counts.max() / counts.sum()
 
@@ -146,27 +129,116 @@ def _classes(results: Results) -> list[Panel]:
     alt += f"to {least['class']} {text.percent(least.accuracy)}."
     if len(table) > MAX_CLASSES:
         table = pd.concat([table.iloc[: MAX_CLASSES // 2], table.iloc[-MAX_CLASSES // 2 :]])
-    draw = partial(figures.classes, table=table, baseline=baseline(results))
+    draw = partial(figures.classes, table=table, guessing=guessing_accuracy(results))
     return [Panel(draw, alt, (4.6, 0.9 + 0.24 * len(table)))]
 
 
-# --- training ----------------------------------------------------------------------------------------------------
-
-
 def _training(results: Results) -> list[Panel]:
+    if not results.logs:
+        return []
     panels = []
-    for quantity in ("accuracy", "loss") if results.logs else ():
-        write = text.percent if quantity == "accuracy" else "{:.3f}".format
-        ends = {
-            role: [log.iloc[-1] for name, log in results.logs.items() if name.startswith(role) and len(log)]
-            for role in ("target", "shadow")
-        }
-        said = []
-        for role, rows in ends.items():
+    for quantity, number in (("accuracy", text.percent), ("loss", "{:.3f}".format)):
+        ends = []
+        for role in ("target", "shadow"):
+            rows = [log.iloc[-1] for name, log in results.logs.items() if name.startswith(role) and len(log)]
             for part in ("train", "test") if rows else ():
                 values = pd.Series([row[f"{part}_{quantity}"] for row in rows], dtype=float)
-                span = " to ".join(dict.fromkeys((write(values.min()), write(values.max()))))
-                said.append(f"{role}s {part} {span}")
-        alt = f"{quantity.capitalize()} by epoch; at the end: {', '.join(said)}."
+                span = " to ".join(dict.fromkeys((number(values.min()), number(values.max()))))
+                ends.append(f"{role}s {part} {span}")
+        alt = f"{quantity.capitalize()} by epoch; at the end: {', '.join(ends)}."
         panels.append(Panel(partial(figures.training, logs=results.logs, quantity=quantity), alt))
     return panels
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure: <name>.png and <name>.pdf in result/<run>/ and, with a title, the section <name> of the page.
+
+    panels: [] where the files do not allow the figure; needs: the files of result/<run>/ that it is drawn from;
+    columns: of panels in the PNG and PDF; reading: how to read it; n_on_page: panels on the page, None for all."""
+
+    name: str
+    panels: Callable[[Results], list[Panel]]
+    needs: tuple[str, ...] = ("samples.csv",)
+    columns: int = 2
+    title: str = ""
+    caption: Callable[[Results], str] = lambda results: ""
+    reading: str = ""
+    n_on_page: Callable[[Results], int | None] = lambda results: None
+
+
+def _caption(line: str, over_targets: str = "") -> Callable[[Results], str]:
+    """line, its {bold} and {strongest} filled in, and over_targets after it where there are several targets."""
+
+    def caption(results: Results) -> str:
+        sentence = line.format(bold=" and ".join(results.highlighted), strongest=results.strongest)
+        return sentence + over_targets if len(results.targets) > 1 else sentence
+
+    return caption
+
+
+PLOTS = (
+    Plot(
+        "roc_log",
+        partial(_roc, log=True),
+        title="ROC on logarithmic axes",
+        caption=_caption(
+            "Bold: {bold}, with their 95 % intervals where the samples resolve them.", " Mean over the targets."
+        ),
+        reading="Each point is a threshold: to the right, the share of non-members taken for members; upwards, the "
+        "share of members identified. The dotted diagonal is guessing; what matters for privacy is how far the curve "
+        "lies above it at the left edge. Crosses are 95 % intervals of both rates. Steps are raw, nothing is smoothed; "
+        "over several targets it is the mean TPR at each FPR.",
+    ),
+    Plot("roc_linear", partial(_roc, log=False)),
+    Plot(
+        "histogram",
+        _histograms,
+        columns=3,
+        title="Scores of members and non-members",
+        caption=_caption("Scores of the target samples.", " All targets together."),
+        reading="The more the two outlines overlap, the less the model reveals. The dotted line is the threshold, "
+        "fitted on the shadows; the outermost 2.5 % of the scores on either side are gathered at the edges.",
+        n_on_page=lambda results: len(results.highlighted),
+    ),
+    Plot(
+        "curve",
+        _curves,
+        needs=("curve.csv",),
+        title="Accuracy against the number of shadows",
+        caption=_caption("Bold: {bold}, with 95 % intervals.", " All targets together."),
+        reading="Where a curve still rises at its right end, an attacker with more shadow models would do better than "
+        "this page says. Vertical lines are 95 % intervals.",
+    ),
+    Plot(
+        "exposed",
+        _exposed,
+        needs=("samples.csv", "images.npz"),
+        title="The most and the least exposed images",
+        reading="The members with the highest scores beside those with the lowest, which look most like "
+        "non-members to the attack. Images that look unlike the rest of their class are usually the exposed ones.",
+        n_on_page=lambda results: 0,  # the page has the images themselves, with a text for each
+    ),
+    Plot(
+        "classes",
+        _classes,
+        needs=("classes.csv",),
+        title="Exposure by class",
+        caption=_caption("Accuracy of {strongest} on the samples of each class."),
+        reading="Each dot is the attack accuracy on one class, with its 95 % interval; of many classes some deviate "
+        "widely by chance alone.",
+    ),
+    Plot(
+        "training",
+        _training,
+        needs=("train/*.csv",),
+        title="Training curves",
+        caption=_caption("Lines: the targets. Bands: from the lowest to the highest shadow."),
+        reading="A wide gap between training and test accuracy is overfitting, which the attack exploits. The lines "
+        "are the targets; the bands range from the lowest to the highest shadow. Training accuracy is the running one, "
+        "over the batches of the epoch.",
+    ),
+)

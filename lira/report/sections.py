@@ -1,31 +1,38 @@
-"""What each section of the report says: from Results to sentences, rows and cells."""
+"""The text and the tables of each section of the page: from Results to sentences, rows and cells."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from lira.attacks.metrics import FALSE_POSITIVE_RATES
 from lira.attacks.registry import ATTACKS
 from lira.report import text
-from lira.report.plots import baseline
+from lira.report.plots import classes_table, guessing_accuracy
 from lira.report.results import Results
 
 
 def cell(value: str, below: str = "") -> dict:
+    """below: a second line in small print."""
     return {"value": value, "below": "" if below == "-" else below}
 
 
-def line(name: str, cells: list[dict], *, strongest: bool = False) -> dict:
+def line(name: str, cells: Sequence[dict | str], *, strongest: bool = False) -> dict:
+    cells = [cell(content) if isinstance(content, str) else content for content in cells]
     return {"name": name, "cells": cells, "strongest": strongest}
 
 
 # --- names -------------------------------------------------------------------------------------------------------
 
 
-def privacy(identity: dict) -> str:
+def privacy(identity: Mapping) -> str:
+    """identity: as in config.json."""
     if "max_grad_norm" not in identity:
         return "without differential privacy"
-    noise = "target_epsilon" if identity.get("target_epsilon") else "sigma"
-    said = {"target_epsilon": "target epsilon", "sigma": "noise multiplier"}[noise]
-    return f"DP-SGD, {said} {identity.get(noise)}, clipping norm {identity['max_grad_norm']}"
+    field, name = "sigma", "noise multiplier"
+    if identity.get("target_epsilon"):
+        field, name = "target_epsilon", "target epsilon"
+    return f"DP-SGD, {name} {identity.get(field)}, clipping norm {identity['max_grad_norm']}"
 
 
 def title(results: Results) -> str:
@@ -43,69 +50,63 @@ def subtitle(results: Results) -> str:
     return " · ".join(parts)
 
 
-# --- the answer --------------------------------------------------------------------------------------------------
+# --- attack accuracy ---------------------------------------------------------------------------------------------
 
 
-def answer(results: Results) -> dict:
-    """The sentence, the ruler below it, and whose figure it is."""
-    row, guessing = results.summary.loc[results.strongest], baseline(results)
-    thing = "image" if results.settings or results.images else "sample"
-    if np.isnan(row.accuracy):
-        unknown = f"How often the attack is right about a {thing} cannot be said: its shadows give no threshold."
-        said = {"before": unknown, "share": "", "interval": "", "after": ""}
-    else:
-        said = {
-            "before": f"Given a {thing}, the attack is right in ",
-            "share": text.percent(row.accuracy),
-            "interval": text.interval(row.accuracy_low, row.accuracy_high),
-            "after": f" of cases; {_bare(guessing)} is guessing.",
-        }
-    scale = ruler([(name, results.summary.loc[name]) for name in results.highlighted], guessing)
-    return said | scale | {"lines": _whose(results, row, guessing)}
+def accuracy(results: Results) -> dict:
+    """The accuracy of the strongest attack, as percentages and on the accuracy scale, and what it is based on."""
+    row, guessing = results.summary.loc[results.strongest], guessing_accuracy(results)
+    return accuracy_scale([(name, results.summary.loc[name]) for name in results.highlighted], guessing) | {
+        "noun": "an image" if results.settings or results.images else "a sample",
+        "share": "" if np.isnan(row.accuracy) else text.percent(row.accuracy),
+        "interval": text.interval(row.accuracy_low, row.accuracy_high),
+        "guessing": _whole_percent(guessing),
+        "lines": _accuracy_lines(results, row, guessing),
+    }
 
 
-def _bare(value: float) -> str:
+def _whole_percent(value: float) -> str:
     """50% where it is exactly that."""
     return text.percent(value, 0) if float(f"{value:.2f}") == value else text.percent(value)
 
 
-def _whose(results: Results, row: pd.Series, guessing: float) -> list[str]:
+def _accuracy_lines(results: Results, row: pd.Series, guessing: float) -> list[str]:
     several = f" over {row.n_targets} targets" if row.n_targets > 1 else ""
     lines = [
-        f"The attack is “{row.attack}”, the one that the shadows’ own held-out scores call strongest; "
-        f"{row.n_guesses:,} guesses{several}, with its threshold set on the shadows alone."
+        f"The attack is “{row.attack}”, the {text.STRONGEST}; {row.n_guesses:,} guesses{several}, with its threshold "
+        "fitted on the shadows alone."
     ]
     if "lira" in results.summary.index and row.attack != "lira":
-        lira = results.summary.loc["lira"]
-        lines[0] += f" The attack as published, “lira”, is right in {text.with_interval(*accuracy(lira))}."
+        lines[0] += f" The attack as published, “lira”, is right in {accuracy_interval(results.summary.loc['lira'])}."
     if row.accuracy_low > guessing:
-        lines.append("The interval lies above guessing: this training gives its members away.")
+        lines.append("The interval lies above guessing: this training reveals its members.")
     elif not np.isnan(row.accuracy):
         lines.append(
-            "The interval does not lie above guessing: at this threshold no leak was shown, which is no proof of none."
+            "The interval does not lie above guessing: at this threshold no leakage is detected, which does not prove "
+            "that there is none."
         )
     return lines
 
 
-def accuracy(row: pd.Series) -> tuple[float, float, float]:
-    return row.accuracy, row.accuracy_low, row.accuracy_high
+def accuracy_interval(row: pd.Series) -> str:
+    return text.with_interval(row.accuracy, row.accuracy_low, row.accuracy_high)
 
 
-def ruler(rows: list[tuple[str, pd.Series]], guessing: float) -> dict:
-    """Accuracies on one scale that ends at 100 %, as parts of its width in percent: marks, ticks, guess."""
-    known = [(label, row) for label, row in rows if not np.isnan(row.accuracy)]
-    start = np.floor(min([0.5, *(row.accuracy_low for _, row in known)]) * 10) / 10
+def accuracy_scale(rows: list[tuple[str, pd.Series]], guessing: float) -> dict:
+    """Accuracies on a scale that ends at 100 %: marks, ticks and guess, their places in percent of its width.
+
+    rows: (label, row of summary_table())."""
+    defined = [(label, row) for label, row in rows if not np.isnan(row.accuracy)]
+    start = np.floor(min([0.5, *(row.accuracy_low for _, row in defined)]) * 10) / 10
 
     def left(value: float) -> float:
         return round(100 * (value - start) / (1 - start), 2)
 
-    marks = [
-        {
-            "text": label, "value": text.percent(row.accuracy), "left": left(row.accuracy),
-            "low": left(row.accuracy_low), "width": round(left(row.accuracy_high) - left(row.accuracy_low), 2),
-        }
-        for label, row in known
-    ]  # fmt: skip
+    marks = []
+    for label, row in defined:
+        value, low, high = map(left, (row.accuracy, row.accuracy_low, row.accuracy_high))
+        span = {"left": value, "low": low, "width": round(high - low, 2)}
+        marks.append({"text": label, "value": text.percent(row.accuracy)} | span)
     values = np.arange(round(start * 10), 11) / 10
     ticks = [{"left": left(value), "text": text.percent(value, 0)} for value in values]
     return {"marks": marks, "ticks": ticks, "guess": left(guessing)}
@@ -115,82 +116,50 @@ def ruler(rows: list[tuple[str, pd.Series]], guessing: float) -> dict:
 
 
 def epsilon(results: Results) -> dict:
-    """The verdict of audit.csv, or why there is none."""
+    """The audit in sentences and as a table, or why there is none."""
     table = results.tables.get("audit.csv")
     if table is None:
-        lines = [f"No verdict. {results.missing['audit.csv']}", *_promise(results)]
+        lines = [f"No lower bound on epsilon. {results.missing['audit.csv']}", *_guarantee(results)]
         return {"lines": lines, "rows": [], "head": []}
-    rows = [
-        line(row.target, [
-            cell(row.attack), cell(text.epsilon(row.epsilon_lower)), cell(text.epsilon(row.epsilon_upper)),
-            cell(f"{row.delta:g}"), cell(f"{row.n_correct:,} of {row.n_guesses:,}", f"{row.n_audited:,} audited"),
-        ])
-        for row in table.itertuples()
-    ]  # fmt: skip
-    head = ["target", "attack", "epsilon at least", "at most", "delta", "right guesses"]
-    return {"lines": _verdict(table), "rows": rows, "head": head}
+    rows = []
+    for row in table.itertuples():
+        guesses = cell(f"{row.n_correct:,} of {row.n_guesses:,}", f"{row.n_audited:,} audited")
+        bounds = text.epsilon(row.epsilon_lower), text.epsilon(row.epsilon_upper), f"{row.delta:g}"
+        rows.append(line(row.target, [row.attack, *bounds, guesses]))
+    head = ["target", "attack", "epsilon at least", "at most", "delta", "correct guesses"]
+    return {"lines": text.audit_lines(table), "rows": rows, "head": head}
 
 
-def _verdict(table: pd.DataFrame) -> list[str]:
-    known = table.dropna(subset="epsilon_lower")
-    if not len(known):
-        return ["No verdict: the members of these targets were not drawn in the way that the audit was told."]
-    sure, several = f"{known.confidence.iloc[0]:.0%}", f", the median over {len(known)} targets" * (len(known) > 1)
-    least = text.epsilon(known.epsilon_lower.median())
-    lines = [f"At {sure} confidence the epsilon of this training is at least {least}{several}. "]
-    if known.epsilon_lower.median() <= 0:
-        lines[0] += "The audit shows no leak, which is no proof of none. "
-    if several:
-        lines[0] += "Each target’s bound holds by itself at that confidence, not all of them together."
-    promised = known.dropna(subset="epsilon_upper")
-    if not len(promised):
-        return [*lines, "Training without differential privacy promises no upper bound."]
-    most = f"{text.epsilon(promised.epsilon_upper.median())} at delta {promised.delta.iloc[0]:g}"
-    lines.append(f"By the accountant it is at most {most}: each model’s promise, for its own training set.")
-    for row in promised[promised.epsilon_lower > promised.epsilon_upper].itertuples():
-        bounds = f"{text.epsilon(row.epsilon_lower)} or more, above the promised {text.epsilon(row.epsilon_upper)}"
-        lines.append(f"Violation: {row.target} shows epsilon {bounds}. Its training is not as private as it says.")
-    return lines
-
-
-def _promise(results: Results) -> list[str]:
+def _guarantee(results: Results) -> list[str]:
     spent = results.target_models.get("epsilon", pd.Series(dtype=float)).astype(float).max()
-    return [] if np.isnan(spent) else [f"The accounting of the training promises at most {text.epsilon(spent)}."]
+    return [] if np.isnan(spent) else [f"By the accountant it is at most {text.epsilon(spent)}."]
 
 
 # --- the attacks -------------------------------------------------------------------------------------------------
 
-HEAD = ["attack", "accuracy", "AUC", "TPR at 1 % FPR", "at 0.1 %", "at 0.01 %"]
+_RATES = [f"{100 * rate:g} %" for rate in FALSE_POSITIVE_RATES]
+HEAD = ["attack", "accuracy", "AUC", f"TPR at {_RATES[0]} FPR", *(f"at {rate}" for rate in _RATES[1:])]
 
 
 def attacks(results: Results) -> dict:
-    table = results.tables["attack.csv"]
-    by_target = [
-        line(f"{row.target}, {row.attack}", figures(row))
-        for _, row in table.iterrows()
-        if row.attack in results.highlighted
-    ]
+    table, summary = results.tables["attack.csv"], results.summary
+    bold = table[table.attack.isin(results.highlighted)] if len(results.targets) > 1 else table[:0]
+    strongest = results.strongest
     return {
         "head": HEAD,
-        "rows": [
-            line(row.attack, figures(row), strongest=row.attack == results.strongest)
-            for _, row in results.summary.iterrows()
-        ],
+        "rows": [line(name, metric_cells(row), strongest=name == strongest) for name, row in summary.iterrows()],
         "note": _attacks_note(results),
         "target_head": ["target", *HEAD[1:]],
-        "targets": by_target if len(results.targets) > 1 else [],
-        "explained": [(name, ATTACKS[name].description if name in ATTACKS else "") for name in results.summary.index],
+        "targets": [line(f"{row.target}, {row.attack}", metric_cells(row)) for _, row in bold.iterrows()],
+        "explained": [(name, ATTACKS[name].description if name in ATTACKS else "") for name in summary.index],
     }
 
 
-RATES = ("0.01", "0.001", "0.0001")
-
-
-def figures(row: pd.Series, rates: tuple[str, ...] = RATES) -> list[dict]:
-    """The cells of one attack, from a row of summary_table(), attack.csv or classes.csv (which knows no rates)."""
+def metric_cells(row: pd.Series, rates: tuple[str, ...] = text.RATES) -> list[dict]:
+    """Accuracy, AUC and TPR at `rates`; row: of summary_table(), attack.csv or, without rates, classes.csv."""
     cells = [
         cell(text.percent(row.accuracy), text.interval(row.accuracy_low, row.accuracy_high)),
-        cell(text.area(row.auc), text.areas(row.get("auc_low", np.nan), row.get("auc_high", np.nan))),
+        cell(text.auc(row.auc), text.auc_interval(row.get("auc_low", np.nan), row.get("auc_high", np.nan))),
     ]
     for rate in rates:
         value, low, high = (row[f"tpr_at_fpr_{rate}{end}"] for end in ("", "_low", "_high"))
@@ -199,93 +168,91 @@ def figures(row: pd.Series, rates: tuple[str, ...] = RATES) -> list[dict]:
 
 
 def _attacks_note(results: Results) -> str:
-    said = (
-        f"★ strongest by the shadows’ own held-out scores; {text.counts(results.summary.n_guesses)} guesses an attack."
-    )
-    if not results.summary[[name for name in results.summary if name.startswith("resolvable_at_")]].all(axis=None):
-        said += " † not resolvable with so few non-members: this is the TPR at FPR 0."
+    note = f"★ {text.STRONGEST}; {text.counts(results.summary.n_guesses)} guesses per attack."
+    if not results.summary[[f"resolvable_at_{rate}" for rate in text.RATES]].all(axis=None):
+        note += f" {text.UNRESOLVED_NOTE}."
     table = results.tables["attack.csv"]
-    for column, usual, words in (("convention", "lira", "{} convention"), ("queries", 1, "{} queries a sample")):
-        if column in table and table[column].iloc[0] != usual:
-            said += f" {words.format(table[column].iloc[0])}.".capitalize()
-    return said
+    for column, default, words in (("convention", "lira", "{} convention"), ("queries", 1, "{} queries per sample")):
+        if column in table and table[column].iloc[0] != default:
+            note += f" {words.format(table[column].iloc[0])}.".capitalize()
+    return note
 
 
-# --- how it was made ---------------------------------------------------------------------------------------------
+def classes(results: Results) -> dict | None:
+    """The table below the figure of the classes: summary, head and rows; None without classes.csv."""
+    table = classes_table(results)
+    if table is None or not len(table):
+        return None
+    rows = [line(row["class"], [*metric_cells(row, rates=()), f"{row.n_guesses:,}"]) for _, row in table.iterrows()]
+    summary = f"All {len(rows)} classes" if len(rows) > 1 else "The class"
+    return {"summary": summary, "head": ["class", "accuracy", "AUC", "guesses"], "rows": rows}
 
 
-def made(results: Results) -> list[tuple[str, str]]:
-    """Command, settings, versions, seed, fingerprint, hours: what is known of them."""
-    identity, provenance, own = (
-        results.settings.get("identity", {}),
-        results.settings.get("provenance", {}),
-        results.made,
-    )
-    rows = [("trained by", provenance.get("command")), ("attacked by", own.get("command"))]
-    rows += [("started", provenance.get("started")), ("attacked", own.get("started"))]
-    shown = {name: value for name, value in identity.items() if name not in ("data_fingerprint", "n_train_is_default")}
-    rows.append(("settings", ", ".join(f"{name} {value}" for name, value in shown.items())))
-    if "exp_idx" in identity:
-        rows.append(("seeds", f"every draw starts from (exp_idx {identity['exp_idx']}, role, index of the model)"))
-    rows.append(("data", "; ".join(own.get("data", "").splitlines())))
-    rows.append(("data fingerprint", identity.get("data_fingerprint")))
-    hardware = [provenance.get("device"), provenance.get("threads") and text.plural(provenance["threads"], "thread")]
-    rows.append(("device", ", ".join(filter(None, hardware))))
-    versions = provenance | own.get("versions", {})
-    known = ("python", "torch", "opacus", "numpy", "scipy", "scikit-learn")
-    rows.append(("versions", ", ".join(f"{name} {versions[name]}" for name in known if name in versions)))
+# --- provenance --------------------------------------------------------------------------------------------------
+
+
+def provenance(results: Results) -> list[tuple[str, str]]:
+    """Commands, settings, seeds, fingerprint, versions and hours, as far as the files record them."""
+    identity, training = (results.settings.get(key, {}) for key in ("identity", "provenance"))
+    attack = results.attack_info
+    hidden = ("data_fingerprint", "n_train_is_default")
+    settings = [f"{name} {value}" for name, value in identity.items() if name not in hidden]
+    seeds = f"every draw starts from (exp_idx {identity.get('exp_idx')}, role, index of the model)"
+    device = [training.get("device"), training.get("threads") and text.plural(training["threads"], "thread")]
+    versions = training | attack.get("versions", {})
+    packages = ("python", "torch", "opacus", "numpy", "scipy", "scikit-learn")
+    rows = [
+        ("trained by", training.get("command")),
+        ("attacked by", attack.get("command")),
+        ("started", training.get("started")),
+        ("attacked", attack.get("started")),
+        ("settings", ", ".join(settings)),
+        ("seeds", seeds if "exp_idx" in identity else ""),
+        ("data", "; ".join(attack.get("data", "").splitlines())),
+        ("data fingerprint", identity.get("data_fingerprint")),
+        ("device", ", ".join(filter(None, device))),
+        ("versions", ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)),
+    ]
     models = results.tables.get("models.csv")
     if models is not None and len(models):
         hours = models.seconds.sum() / 3600
         rows.append(("training time", f"{hours:.2f} hours for {text.plural(len(models), 'model')}"))
-    if "seconds" in own:
-        rows.append(("attack time", f"{own['seconds']:.0f} seconds"))
+    if "seconds" in attack:
+        rows.append(("attack time", f"{attack['seconds']:.0f} seconds"))
     return [(name, str(value)) for name, value in rows if value]
 
 
+# --- what does not depend on the run -----------------------------------------------------------------------------
+
+
 def threat(results: Results) -> dict:
-    therefore = THEREFORE if results.settings else f"{THEREFORE} {FROM_ELSEWHERE}"
-    return {"knows": KNOWS, "ignorant": DOES_NOT_KNOW, "therefore": therefore}
+    implication = IMPLICATION if results.settings else f"{IMPLICATION} {FROM_ELSEWHERE}"
+    return {"knows": KNOWS, "does_not_know": DOES_NOT_KNOW, "implication": implication}
 
-
-# --- sentences that do not depend on the figures ---
 
 KNOWS = (
-    "which images might have been trained on, and their right labels",
-    "data of the same kind that the target never saw, enough to train models of its own (the shadows)",
+    "which images might have been trained on, and their true labels",
+    "data of the same kind that the target was not trained on, enough to train models of its own (the shadows)",
     "how the target was trained: network, optimizer, epochs, privacy settings",
-    "the target's answers: its confidence in every class, as often as it likes",
+    "the target's outputs: its confidence in every class, for any number of queries",
 )
 DOES_NOT_KNOW = (
     "which of the images the target was trained on",
     "the target's weights, gradients or earlier states",
     "the rest of the target's training set",
 )
-THEREFORE = (
-    "Someone who sees labels alone, or who cannot train models like this one, will usually do worse; someone who also "
-    "knows the weights, or slips in images of their own before training, can do better. The figures hold for this "
-    "training recipe and these samples, with the shadows as they are."
+IMPLICATION = (
+    "An attacker who sees labels alone, or who cannot train models like this one, will usually do worse; one who also "
+    "knows the weights, or adds images to the training set, can do better. The figures hold for this training recipe "
+    "and these samples, with the shadows taken as given."
 )
-FROM_ELSEWHERE = "These scores came from elsewhere: whether this describes how they were made, their makers know."
+FROM_ELSEWHERE = (
+    "These scores were computed elsewhere; whether this threat model describes them is for their authors to say."
+)
 
-READING = (
-    ("attacks", "Table of attacks", "Accuracy is what an attacker reaches who sets the threshold on the shadows alone; "
-     "AUC and TPR at FPR are drawn with the truth at hand: how well the scores sort members from non-members, and the "
-     "share of members found while at most that share of non-members is accused. In brackets 95 % intervals, which "
-     "take the shadows as given; over several targets the ends for AUC and TPR are means, as wide as for one target."),
-    ("roc", "ROC", "Each point is a threshold: to the right, how many non-members are wrongly accused; upwards, how "
-     "many members are found. On the dotted diagonal the attack guesses; what counts for privacy is how far the curve "
-     "lies above it at the left edge. Crosses are 95 % intervals of both rates. Steps are raw, nothing is smoothed; "
-     "several targets are averaged upwards."),
-    ("histogram", "Score histograms", "The more the two outlines overlap, the less the model gives away. The dotted "
-     "line is the threshold, set on the shadows; the outermost 2.5 % of scores are gathered at the edges."),
-    ("curve", "Number of shadows", "A curve that still climbs on the right says that an attacker with more shadow "
-     "models would do better than this page shows. Upright lines are 95 % intervals."),
-    ("exposed", "Images", "Members that the attack is surest of, beside members that it takes for images "
-     "never seen. Images that look unlike the rest of their class are usually the exposed ones."),
-    ("classes", "Classes", "Each dot is how often the attack is right about the images of one class, with its 95 % "
-     "interval; of many classes some lie far out by chance alone."),
-    ("training", "Training curves", "A wide gap between training and test accuracy is learning by heart, which is what "
-     "the attack feeds on. The lines are the targets; the bands reach from the lowest to the highest shadow. Training "
-     "accuracy is the running one, over the batches of the epoch."),
-)  # fmt: skip
+READING_ATTACKS = (
+    "Accuracy is that of an attacker who fits the threshold on the shadows alone. AUC and TPR at FPR are measured with "
+    "the true membership: how well the scores separate members from non-members, and the share of members identified "
+    "while at most that share of non-members is taken for members. In brackets 95 % intervals, which take the shadows "
+    "as given; over several targets the ends for AUC and TPR are means, as wide as for one target."
+)

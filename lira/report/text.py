@@ -1,17 +1,24 @@
-"""How a figure is written, and what the scripts print at the end: the same on the terminal and on the page.
+"""How numbers are formatted, the text of the audit, and what attack_lira.py prints at the end.
 
-NaN, which is not defined (no threshold, or members alone), is a dash."""
+A value that is NaN, because it is not defined (no threshold, or members alone), is printed as a dash."""
 
 import os
 import sys
 import textwrap
+from collections.abc import Collection
 from math import isnan
 
 import pandas as pd
 
+from lira.attacks.metrics import FALSE_POSITIVE_RATES
 from lira.report.results import Results
 
+WIDTH = 80  # columns of the terminal
+RATES = tuple(f"{rate:g}" for rate in FALSE_POSITIVE_RATES)  # as in the names of columns: tpr_at_fpr_0.01
+BOLD, PLAIN = "\033[1m", "\033[0m"
 UNRESOLVED = "†"
+UNRESOLVED_NOTE = f"{UNRESOLVED} not resolvable with so few non-members: this is the TPR at FPR 0"
+STRONGEST = "strongest by the shadows' own held-out scores"
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -26,16 +33,16 @@ def with_interval(value: float, low: float, high: float) -> str:
     return "-" if isnan(value) else f"{percent(value)} {interval(low, high)}"
 
 
-def area(value: float) -> str:
+def auc(value: float) -> str:
     return "-" if isnan(value) else f"{value:.3f}"
 
 
-def areas(low: float, high: float) -> str:
+def auc_interval(low: float, high: float) -> str:
     return "-" if isnan(low) or isnan(high) else f"[{low:.3f}, {high:.3f}]"
 
 
 def rate(value: float, resolvable: bool = True) -> str:
-    """A TPR at a low FPR; marked where the FPR is below one non-member."""
+    """A TPR at a low FPR; marked where the FPR is less than one non-member."""
     return "-" if isnan(value) else percent(value, 2) + ("" if resolvable else UNRESOLVED)
 
 
@@ -47,83 +54,81 @@ def epsilon(value: float) -> str:
     return "-" if isnan(value) else f"{value:.2f}"
 
 
-def counts(values) -> str:
+def counts(values: Collection[int]) -> str:
     """40,000, or 39,990 to 40,000 where they differ."""
     return " to ".join(f"{count:,}" for count in sorted({min(values), max(values)}))
 
 
 def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-# --- the audit ---
+def audit_lines(audit: pd.DataFrame) -> list[str]:
+    """The audit in sentences: the lower bound on epsilon, the accountant's upper bound, and every violation.
 
-
-WIDTH = 80
-
-
-def verdict(audit: pd.DataFrame) -> str:
-    """A plain sentence or two, and a loud one for each target that shows more than it promises, in lines of WIDTH.
-
-    audit: as in audit.csv."""
-    known = audit.dropna(subset="epsilon_lower")
-    if not len(known):
-        return "no lower bound on epsilon: see above"
-    several = f"median over {len(known)} targets; " * (len(known) > 1)
-    guessed = f"{known.n_guesses.mean():,.0f} of {known.n_audited.mean():,.0f} samples guessed"
-    share = known.n_correct.sum() / max(known.n_guesses.sum(), 1)
+    audit: audit.csv, one row per target."""
+    bounded = audit.dropna(subset="epsilon_lower")
+    if not len(bounded):
+        return ["No lower bound on epsilon: the members of these targets were not drawn as the audit assumes."]
+    lower, several = bounded.epsilon_lower.median(), len(bounded) > 1
+    share = bounded.n_correct.sum() / max(bounded.n_guesses.sum(), 1)
     lines = [
-        f"at {known.confidence.iloc[0]:.0%} confidence the epsilon of this training is at least "
-        f"{known.epsilon_lower.median():.2f} ({several}{known.attack.iloc[0]}, {guessed}, {share:.1%} of them right)"
+        f"At {bounded.confidence.iloc[0]:.0%} confidence the epsilon of this training is at least {epsilon(lower)} "
+        + (f"(median over {len(bounded)} targets; " if several else "(")
+        + f"{bounded.attack.iloc[0]}, {bounded.n_guesses.mean():,.0f} of {bounded.n_audited.mean():,.0f} samples "
+        f"guessed, {percent(share)} of the guesses correct)."
     ]
-    promised = known.dropna(subset="epsilon_upper")
-    if len(promised):
+    if lower <= 0:
+        lines[0] += " The audit detects no leakage, which does not prove that there is none."
+    if several:
+        lines[0] += " Each target's bound holds by itself at that confidence, not all of them together."
+    guaranteed = bounded.dropna(subset="epsilon_upper")
+    if not len(guaranteed):
+        return [*lines, "Training without differential privacy guarantees no upper bound."]
+    upper = f"{epsilon(guaranteed.epsilon_upper.median())}, at delta {guaranteed.delta.iloc[0]:g}"
+    lines.append(f"By the accountant it is at most {upper}: each model's guarantee, for its own training set.")
+    for row in guaranteed[guaranteed.epsilon_lower > guaranteed.epsilon_upper].itertuples():
         lines.append(
-            f"by the accountant it is at most {promised.epsilon_upper.median():.2f}, "
-            f"at delta {promised.delta.iloc[0]:g}: each model's promise, for its own training set"
+            f"VIOLATION: {row.target} shows epsilon {epsilon(row.epsilon_lower)} or more, above the guaranteed "
+            f"{epsilon(row.epsilon_upper)}: its training is less private than guaranteed."
         )
-    lines += [
-        f"VIOLATION: {row.target} shows epsilon {row.epsilon_lower:.2f} or more, above the promised "
-        f"{row.epsilon_upper:.2f}: its training is not as private as it says"
-        for row in promised[promised.epsilon_lower > promised.epsilon_upper].itertuples()
-    ]
-    return "\n".join(textwrap.fill(line, WIDTH) for line in lines)
+    return lines
 
 
-# --- the terminal ---
-
-
-BOLD, PLAIN = "\033[1m", "\033[0m"
+def audit_summary(audit: pd.DataFrame) -> str:
+    """audit_lines() for the terminal, wrapped at WIDTH columns."""
+    return "\n".join(textwrap.fill(line, WIDTH) for line in audit_lines(audit))
 
 
 def has_colours() -> bool:
-    """Whether stdout is a terminal that wants them (no-color.org)."""
+    """Whether stdout is a terminal with colours that the user has not turned off (no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def headline(results: Results) -> str:
-    """What was attacked, in a line."""
+    """One line on the targets: their test accuracy or, without models, the data that the attack read."""
     models = results.target_models
     if not len(models):
-        return results.made.get("data", results.name)
-    several = f" over {len(models)} targets" * (len(models) > 1)
-    return f"test accuracy {percent(models.test_accuracy.mean())}{several}"
+        return results.attack_info.get("data", results.name)
+    accuracy = f"test accuracy {percent(models.test_accuracy.mean())}"
+    return f"{accuracy} over {len(models)} targets" if len(models) > 1 else accuracy
 
 
 def terminal_table(summary: pd.DataFrame, strongest: str, *, colour: bool = False) -> str:
-    """The last lines on the screen, narrow enough for 80 columns. summary: as tables.summary_table() returns it;
-    strongest: the attack that the shadows' own held-out scores call strongest, marked with * and, in colour, bold."""
-    rows = [("attack", "accuracy [95 % interval]", "AUC", "TPR at 1 %", "0.1 % FPR")]
+    """The table of attacks, at most WIDTH columns wide.
+
+    summary: as summary_table() returns it; strongest: the attack marked with * and, in colour, bold."""
+    table = [["attack", "accuracy [95 % interval]", "AUC", "TPR at 1 %", "0.1 % FPR"]]
     for _, row in summary.iterrows():
+        name = f"{row.attack} *" if row.attack == strongest else row.attack
         accuracy = with_interval(row.accuracy, row.accuracy_low, row.accuracy_high)
-        rates = [rate(row[f"tpr_at_fpr_{x}"], row[f"resolvable_at_{x}"]) for x in ("0.01", "0.001")]
-        rows.append((f"{row.attack}{' *' * (row.attack == strongest)}", accuracy, area(row.auc), *rates))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        rates = [rate(row[f"tpr_at_fpr_{fpr}"], row[f"resolvable_at_{fpr}"]) for fpr in RATES[:2]]
+        table.append([name, accuracy, auc(row.auc), *rates])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     if colour:
         lines = [f"{BOLD}{line}{PLAIN}" if f"{strongest} * " in line else line for line in lines]
     lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
     if any(UNRESOLVED in line for line in lines):
-        lines.append("† not resolvable with so few non-members: this is the TPR at FPR 0")
-    foot = f"* strongest by the shadows' own held-out scores; {counts(summary.n_guesses)} guesses an attack"
-    return "\n".join([*lines, foot])
+        lines.append(UNRESOLVED_NOTE)
+    return "\n".join([*lines, f"* {STRONGEST}; {counts(summary.n_guesses)} guesses per attack"])

@@ -1,33 +1,33 @@
 """sha256 over nested content."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 
 
-def digest(content) -> str:
+def digest(content: object) -> str:
     """sha256 over nested mappings, lists, arrays, tensors and plain values: names, types, shapes and bytes."""
     sha = hashlib.sha256()
-    _feed(sha, content)
+    _feed(sha.update, content)
     return sha.hexdigest()
 
 
-def _feed(sha, value) -> None:
+def _feed(update: Callable[[bytes | memoryview], object], value: object) -> None:
     if isinstance(value, Mapping):
-        sha.update(b"{%d" % len(value))
+        update(b"{%d" % len(value))
         for key in sorted(value, key=repr):
-            _feed(sha, key)
-            _feed(sha, value[key])
+            _feed(update, key)
+            _feed(update, value[key])
     elif isinstance(value, list | tuple):
-        sha.update(b"[%d" % len(value))
+        update(b"[%d" % len(value))
         for item in value:
-            _feed(sha, item)
+            _feed(update, item)
     elif isinstance(value, torch.Tensor | np.ndarray):
-        sha.update(f"<{value.dtype} {tuple(value.shape)}".encode())
+        update(f"<{value.dtype} {tuple(value.shape)}".encode())
         if isinstance(value, torch.Tensor):  # to bytes first: NumPy has no bfloat16
             value = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        sha.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+        update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     else:
-        sha.update(f"({type(value).__name__} {value!r}".encode())
+        update(f"({type(value).__name__} {value!r}".encode())

@@ -1,26 +1,26 @@
-"""The files of one model under model/<run>/: weights, what an unfinished one goes on from, why one failed."""
+"""The files of one model under model/<run>/: weights, the state of an unfinished model, the reason of a failure."""
 
 import contextlib
 import io
 import json
 import re
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 
-from lira.atomic import writable, write_atomically
+from lira.atomic import writable, write_atomically, write_json
 from lira.errors import CorruptedFile, InputError, one_line, warn
 from lira.storage.checksums import digest
-from lira.storage.names import ROLES, model_name
+from lira.storage.names import ROLES, Job, model_name
+from lira.storage.provenance import timestamp
 
 _WEIGHTS = re.compile(rf"({'|'.join(ROLES)})_(\d+)\.pt")
 
 
 class ModelFiles:
-    """models: the folder. identity: digest of the run's settings, which every file of a model carries beside the
-    model's name, so that a file from elsewhere is not taken for this model's."""
+    """models: the folder. identity: digest of the run's settings. Every file of a model carries it beside the model's
+    name, so that a file of another model or run is detected."""
 
     models: Path
     identity: str
@@ -34,25 +34,25 @@ class ModelFiles:
     def failure_path(self, role: str, index: int) -> Path:
         return self.weights_path(role, index).with_suffix(".failed.json")
 
-    def models_on_disk(self) -> list[tuple[str, int]]:
-        """(role, index) of every model with weights, targets first."""
-        found = filter(None, (_WEIGHTS.fullmatch(path.name) for path in self.models.glob("*.pt")))
-        return sorted(((match[1], int(match[2])) for match in found), key=lambda job: (ROLES.index(job[0]), job[1]))
+    def models_on_disk(self) -> list[Job]:
+        """Every model with weights, targets first."""
+        matches = filter(None, (_WEIGHTS.fullmatch(path.name) for path in self.models.glob("*.pt")))
+        return sorted(((match[1], int(match[2])) for match in matches), key=lambda job: (ROLES.index(job[0]), job[1]))
 
     # --- weights ---
 
     def has_weights(self, role: str, index: int) -> bool:
         return self.weights_path(role, index).is_file()
 
-    def save_weights(self, role: str, index: int, weights: Mapping[str, torch.Tensor], record: dict) -> None:
-        """weights: a state_dict; record: plain values about the model, kept in the same file.
+    def save_weights(self, role: str, index: int, weights: Mapping[str, torch.Tensor], record: Mapping) -> None:
+        """weights: a state_dict; record: plain values about the model, stored in the same file.
 
-        The model is complete from here on: what it left behind while unfinished is removed."""
+        Completes the model: its resume file and an earlier failure are removed."""
         path = self.weights_path(role, index)
         weights = {key: value.detach().cpu().contiguous() for key, value in weights.items()}
         record = {**record, "sha256": digest(weights), "belongs_to": self._owner(path)}
         save_tensors(path, {"weights": weights, "record": record, "sha256": digest(record)})
-        self._forget(role, index)
+        self._remove_unfinished(role, index)
 
     def load_weights(self, role: str, index: int) -> dict[str, torch.Tensor]:
         """The state_dict, checked against its checksum. Raises CorruptedFile."""
@@ -62,38 +62,39 @@ class ModelFiles:
         return content["weights"]
 
     def record(self, role: str, index: int) -> dict:
-        """What save_weights() was told about a model, with the checksum of its weights; reads no tensor."""
+        """The record given to save_weights(), with sha256, the digest of the weights; reads no tensor."""
         return self._load_model(role, index, mmap=True)["record"]
 
     def has_valid_weights(self, role: str, index: int) -> bool:
-        """has_weights() after reading all of them. Corrupted ones are named and moved aside, to be made again; what a
-        complete model left behind while it was unfinished is removed."""
+        """Whether a model's weights are on disk and match their checksum.
+
+        Corrupted weights are named and renamed to <name>.pt.corrupted, so that the model is trained again."""
         path = self.weights_path(role, index)
         try:
             self.load_weights(role, index)
         except FileNotFoundError:
             return False
         except CorruptedFile as error:
-            aside = path.with_suffix(".pt.corrupted")
-            warn(f"{path} is corrupted ({error.reason}): moved to {aside.name}, the model is trained again")
+            corrupted = path.with_suffix(".pt.corrupted")
+            warn(f"{path} is corrupted ({error.reason}): moved to {corrupted.name}, the model is trained again")
             with writable(path):
-                path.replace(aside)
+                path.replace(corrupted)
             return False
-        self._forget(role, index)
+        self._remove_unfinished(role, index)
         return True
 
-    def _load_model(self, role: str, index: int, **how) -> dict:
+    def _load_model(self, role: str, index: int, *, mmap: bool = False) -> dict:
         path = self.weights_path(role, index)
-        content = self._load(path, keys={"weights", "record", "sha256"}, **how)
+        content = self._load(path, keys={"weights", "record", "sha256"}, mmap=mmap)
         if digest(content["record"]) != content["sha256"]:
             raise self._corrupted(path, "its checksum does not match")
         if content["record"]["belongs_to"] != self._owner(path):
             raise self._corrupted(path, "it holds another model, or one made with other settings")
         return content
 
-    def _load(self, path: Path, **how) -> dict:
+    def _load(self, path: Path, *, keys: set[str], mmap: bool = False) -> dict:
         try:
-            return load_tensors(path, **how)
+            return load_tensors(path, keys=keys, mmap=mmap)
         except (InputError, FileNotFoundError):
             raise
         except ValueError as error:
@@ -103,17 +104,17 @@ class ModelFiles:
         return f"{path.name} {self.identity}"
 
     def _corrupted(self, path: Path, reason: str) -> CorruptedFile:
-        return CorruptedFile(path, reason, "train_model.py with the same flags makes it anew")
+        return CorruptedFile(path, reason, "train_model.py with the same flags trains the model again")
 
     # --- unfinished models ---
 
     def save_resume(self, role: str, index: int, state: Mapping) -> None:
-        """state: nested dicts and lists of tensors and plain values, all that the rest of the training depends on."""
+        """state: nested dicts and lists of tensors and plain values; all that the remaining training depends on."""
         path = self.resume_path(role, index)
         save_tensors(path, {"state": state, "sha256": digest([self._owner(path), state])})
 
     def load_resume(self, role: str, index: int) -> dict | None:
-        """The last state that save_resume() was given; None where there is none, or after saying that it is corrupted."""
+        """The last state given to save_resume(); None if there is none, or, with a warning, a corrupted one."""
         path = self.resume_path(role, index)
         try:
             content = self._load(path, keys={"state", "sha256"})
@@ -128,21 +129,18 @@ class ModelFiles:
         return None
 
     def epochs_completed(self, role: str, index: int) -> int:
-        """Epochs that an unfinished model has behind it according to its resume file; reads no tensor."""
+        """Completed epochs of an unfinished model according to its resume file; reads no tensor."""
         with contextlib.suppress(FileNotFoundError, InputError, TypeError, KeyError):
             content = self._load(self.resume_path(role, index), keys={"state", "sha256"}, mmap=True)
             return len(content["state"]["history"])
         return 0
 
     def save_failure(self, role: str, index: int, reason: str) -> None:
-        """Record why a model could not be trained, for whoever looks at the run."""
-        content = {"reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        write_atomically(
-            self.failure_path(role, index), lambda file: file.write(json.dumps(content, indent=2).encode() + b"\n")
-        )
+        """Record why a model could not be trained."""
+        write_json(self.failure_path(role, index), {"reason": reason, "time": timestamp()})
 
     def failure(self, role: str, index: int) -> str | None:
-        """Why a model could not be trained; None where nothing is recorded."""
+        """Why a model could not be trained; None if no failure is recorded."""
         path = self.failure_path(role, index)
         try:
             return str(json.loads(path.read_text())["reason"])
@@ -151,14 +149,14 @@ class ModelFiles:
         except (OSError, ValueError, KeyError, TypeError):
             return f"the reason in {path} cannot be read"
 
-    def clear_failures(self, jobs: Sequence[tuple[str, int]]) -> None:
-        """Every model gets another chance."""
+    def clear_failures(self, jobs: Iterable[Job]) -> None:
+        """Delete the recorded failures of these models: they are tried again."""
         for job in jobs:
             _remove(self.failure_path(*job))
 
-    def _forget(self, role: str, index: int) -> None:
-        for path in (self.resume_path(role, index), self.failure_path(role, index)):
-            _remove(path)
+    def _remove_unfinished(self, role: str, index: int) -> None:
+        _remove(self.resume_path(role, index))
+        _remove(self.failure_path(role, index))
 
 
 def _remove(path: Path) -> None:
@@ -173,10 +171,10 @@ def save_tensors(path: Path, content: Mapping) -> None:
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
-def load_tensors(path: Path, *, keys: set[str], **how) -> dict:
-    """What save_tensors() wrote, on the CPU, without running anything that the file holds.
+def load_tensors(path: Path, *, keys: set[str], mmap: bool = False) -> dict:
+    """The content given to save_tensors(), on the CPU, without running code from the file. mmap: read no tensor yet.
 
-    Raises FileNotFoundError, InputError where it cannot be read, ValueError where it holds something else."""
+    Raises FileNotFoundError, InputError if the file cannot be opened, ValueError if it holds anything else."""
     try:
         path.open("rb").close()
     except FileNotFoundError:
@@ -184,9 +182,9 @@ def load_tensors(path: Path, *, keys: set[str], **how) -> dict:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, **how)
-    except Exception as error:  # torch raises whatever the corrupted bytes lead it to
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # torch raises errors of many kinds for corrupted bytes
         raise ValueError(one_line(error)) from error
     if not isinstance(content, dict) or set(content) != keys:
-        raise ValueError("it holds something else")
+        raise ValueError("its content is not that of such a file")
     return content

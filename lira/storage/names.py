@@ -1,28 +1,27 @@
-"""What models, runs and their files are called."""
+"""Names of models, runs and their files."""
 
 import re
 from collections.abc import Mapping
 
-ROLES = ("target", "shadow")  # a role's place is its code in scores.npz and in every seed
+Job = tuple[str, int]  # (role, index): one model of a run
+ROLES = ("target", "shadow")  # a role's position is its code in scores.npz and in every seed
 
 
 def model_name(role: str, index: int) -> str:
-    """What a model is called on the screen, in tables and in file names: shadow_03."""
+    """The name of a model on the screen, in tables and in file names: shadow_03."""
     return f"{role}_{index:02d}"
 
 
 def safe_name(text: str) -> str:
-    """A file name for a data set's path or a network: the last part of a path, without anything a path could use."""
+    """A file name for a dataset's path or a network: the last part of a path, without separators or leading dots."""
     last = re.split(r"[\\/]", str(text).rstrip("\\/"))[-1].removesuffix(".npz")
     return re.sub(r"([^\w.+-]|_)+", "-", last).strip(".-") or "unnamed"  # \w: letters and digits of any script
 
 
 def run_name(identity: Mapping) -> str:
     """The folder of a run, from the settings that change its models."""
-    parts = [
-        safe_name(identity["dataset"]), safe_name(identity["network"]), identity["optimizer"],
-        f"lr{identity['lr']:g}", f"b{identity['batch_size']}", f"e{identity['epochs']}", identity["precision"],
-    ]  # fmt: skip
+    parts = [safe_name(identity["dataset"]), safe_name(identity["network"]), identity["optimizer"]]
+    parts += [f"lr{identity['lr']:g}", f"b{identity['batch_size']}", f"e{identity['epochs']}", identity["precision"]]
     if not identity["augment"]:
         parts.append("noaug")
     if not identity["n_train_is_default"]:

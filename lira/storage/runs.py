@@ -1,37 +1,34 @@
-"""The disk contract: where a run keeps its weights, logs and tables, how they are written, and when they are stale.
+"""The folders of a run, its logs and tables, and whether they belong to the settings at hand.
 
     model/<run>/config.json, target_00.pt, shadow_00.pt …        result/<run>/train/*.csv, *.csv, scores.npz
 
-Every file is written to a temporary name, forced to disk and renamed: a file under its final name is complete."""
+Either folder may be moved or shared: both hold a config.json, and both are checked."""
 
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lira.atomic import remove_stale, writable, write_atomically
+from lira.atomic import remove_stale, writable, write_atomically, write_json
 from lira.errors import CorruptedFile, InputError, one_line, warn
 from lira.storage.checksums import digest
 from lira.storage.models import ModelFiles
-from lira.storage.names import model_name, run_name, safe_name
+from lira.storage.names import Job, model_name, run_name, safe_name
 
+FORMAT = 2  # of the files of a run; a config.json without a format number has format 1
 LOG_COLUMNS = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
-MODEL_COLUMNS = [
-    "role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device",
-    "delta", "sigma", "max_grad_norm", "sample_rate", "steps",
-]  # fmt: skip
+MODEL_COLUMNS = ["role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device"]
+MODEL_COLUMNS += ["delta", "sigma", "max_grad_norm", "sample_rate", "steps"]
 
 
 @dataclass(frozen=True)
 class Run(ModelFiles):
-    """One run on disk. models: the folder of weights, results: the folder of everything else.
-
-    identity: digest of the run's settings, which every file of a model carries beside the model's name, so that a file
-    from elsewhere is not taken for this model's."""
+    """One run on disk. models: the folder of the weights; results: the folder of everything else."""
 
     models: Path
     results: Path
@@ -42,50 +39,48 @@ class Run(ModelFiles):
         return self.models.name
 
     def similar_runs(self) -> list[str]:
-        """Other runs of the same data set and network beside this one."""
-        kin = "_".join(self.name.split("_")[:2])
-        return sorted(path.name for path in self.models.parent.glob(f"{kin}_*") if path.name != self.name)
+        """Other runs of the same dataset and network beside this one."""
+        dataset_and_network = "_".join(self.name.split("_")[:2])
+        paths = self.models.parent.glob(f"{dataset_and_network}_*")
+        return sorted(path.name for path in paths if path.name != self.name)
 
     def remove_temporary_files(self) -> None:
         """Remove the temporary files of processes that were killed."""
         for folder in (self.models, self.results, self.results / "train"):
             remove_stale(folder)
 
-    def count(self, jobs: Iterable[tuple[str, int]]) -> int:
-        """How many of these models have weights on disk, whoever made them."""
+    def n_complete(self, jobs: Iterable[Job]) -> int:
+        """How many of these models have weights on disk."""
         return sum(self.has_weights(*job) for job in jobs)
 
     def is_complete(self, role: str, index: int) -> bool:
-        """Whether a model's weights lie on disk and are sound; reads all of them.
-
-        Corrupted weights are named and moved aside, so that they can be made again; a training log that was corrupted or
-        lost is written again from the copy beside the weights."""
+        """has_valid_weights(); if so, a corrupted or lost training log is restored from the copy beside the weights."""
         if not self.has_valid_weights(role, index):
             return False
-        path, kept = self.results / "train" / f"{model_name(role, index)}.csv", self._kept_log(role, index)
-        if kept and (not path.is_file() or path.read_bytes() != kept):
+        path, copy = self.results / "train" / f"{model_name(role, index)}.csv", self._log_copy(role, index)
+        if copy and (not path.is_file() or path.read_bytes() != copy):
             warn(f"{path} was corrupted, changed or lost: written again from the copy beside the weights")
-            write_atomically(path, lambda file: file.write(kept))
+            write_atomically(path, lambda file: file.write(copy))
         return True
 
-    # --- tables and scores ---
+    # --- logs, tables and arrays ---
 
     def save_log(self, model: str, history: list[dict]) -> None:
-        """Written anew after every epoch, so not forced to disk: the weights file and the resume file hold it too."""
+        """Written after every epoch, so not forced to disk: the weights file and the resume file hold a copy."""
         self.save_table(f"train/{model}.csv", pd.DataFrame(history), durable=False)
 
     def load_logs(self) -> dict[str, pd.DataFrame]:
-        """model -> its training log. One that is not as it was written is named, and the copy beside the weights is
-        used instead; it is left out where there is no copy."""
+        """model -> its training log. A corrupted one is named and replaced by the copy beside the weights, or left out
+        if there is no copy."""
         logs, complete = {}, {self.weights_path(*job).stem: job for job in self.models_on_disk()}
         for path in sorted((self.results / "train").glob("*.csv")):
             try:
-                text = path.read_bytes()
+                content = path.read_bytes()
                 job = complete.get(path.stem)
-                kept = self._kept_log(*job) if job else None
-                if kept and kept != text:
+                copy = self._log_copy(*job) if job else None
+                if copy and copy != content:
                     warn(f"{path} is corrupted or was changed: the copy beside the weights is used instead")
-                log = pd.read_csv(io.BytesIO(kept or text))
+                log = pd.read_csv(io.BytesIO(copy or content))
                 if not set(LOG_COLUMNS) <= set(log):
                     raise ValueError("it is no training log")
                 logs[path.stem] = log
@@ -93,8 +88,8 @@ class Run(ModelFiles):
                 warn(f"{path} is left out: {one_line(error)}")
         return logs
 
-    def _kept_log(self, role: str, index: int) -> bytes | None:
-        """The training log as the weights file keeps it, the text of its CSV; None where there is none."""
+    def _log_copy(self, role: str, index: int) -> bytes | None:
+        """The CSV of the training log that the weights file holds; None if it holds none."""
         history = self.record(role, index).get("history")
         return _csv(pd.DataFrame(history)) if history else None
 
@@ -102,7 +97,7 @@ class Run(ModelFiles):
         write_atomically(self.results / name, lambda file: file.write(_csv(table)), durable=durable)
 
     def save_models_table(self) -> pd.DataFrame:
-        """models.csv, a row for every sound model that lies on disk, whoever trained it; a corrupted one is named."""
+        """Write and return models.csv: one row per model on disk; a corrupted one is named and left out."""
         rows = []
         for role, index in self.models_on_disk():
             try:
@@ -114,92 +109,79 @@ class Run(ModelFiles):
         return table
 
     def save_json(self, name: str, content: Mapping) -> None:
-        write_atomically(self.results / name, lambda file: file.write(_json(content)))
+        write_json(self.results / name, content)
 
     def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        write_atomically(self.results / name, lambda file: np.savez(file, **arrays))
-
-    def save_scores(self, **arrays: np.ndarray) -> None:
-        arrays["sha256"] = np.array(digest(arrays))
-        write_atomically(self.results / "scores.npz", lambda file: np.savez(file, **arrays))
-
-    def load_scores(self) -> dict[str, np.ndarray] | None:
-        """The arrays of scores.npz; None where there is no such file, or after saying that it is corrupted."""
-        path = self.results / "scores.npz"
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            if str(arrays.pop("sha256")) == digest(arrays):
-                return arrays
-            reason = "its checksum does not match"
-        except FileNotFoundError:
-            return None
-        except Exception as error:  # NumPy raises whatever the corrupted bytes lead it to
-            reason = one_line(error)
-        warn(f"{path} is corrupted ({reason}): all models are asked again")
-        return None
+        untyped: dict[str, Any] = dict(arrays)  # mypy takes ** of arrays for the flag allow_pickle
+        write_atomically(self.results / name, lambda file: np.savez(file, **untyped))
 
 
 def results_only(result_dir: str, source: Path) -> Run:
-    """A run without models: the results of scores that came from the file `source`, in a folder of the same name."""
+    """A run without models: the results of attacks on the scores in the file `source`, in a folder of the same name."""
     title, folder = safe_name(source.name), source.name.removesuffix(".npz")
     return Run(Path(title), Path(result_dir) / (folder if folder.strip(".") else title))
 
 
 def find_results(result_dir: str, identities: Sequence[Mapping]) -> Run:
-    """The results of the first of these runs that lie on disk, to be read without its models.
+    """The first of these runs that has results on disk, to be read without its models.
 
-    identities: as for open_run(), but what only the data could tell may be None: it is not compared. Raises
-    InputError where there is none, or where config.json belongs to other settings."""
+    identities: as for open_run(), but a field that only the data could tell may be None: it is not compared.
+    Raises InputError if no run has results, or if config.json has another format or belongs to other settings."""
     for identity in identities:
         folder = Path(result_dir) / run_name(identity)
         if folder.is_dir():
             if (folder / "config.json").exists():
-                known = {field: value for field, value in identity.items() if value is not None}
-                _check_identity(folder / "config.json", known, fields=known)
+                fields = [field for field, value in identity.items() if value is not None]
+                _check_config(folder / "config.json", identity, fields=fields)
             return Run(folder, folder)
     folder = Path(result_dir) / run_name(identities[0])
-    near = ", ".join(Run(folder, folder).similar_runs())
+    similar = ", ".join(Run(folder, folder).similar_runs())
     raise InputError(
         f"{folder} does not exist: there is nothing to report on; give the flags of the run that was attacked"
-        + (f" (there are the runs {near})" if near else "")
+        + (f" (there are the runs {similar})" if similar else "")
     )
 
 
 def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: Mapping | None = None) -> Run:
-    """The run with this identity. With provenance it is created if need be, without it must exist.
+    """The run with this identity. With provenance its missing folders are created, without it nothing is written.
 
-    Raises InputError where config.json in model/<run>/ or result/<run>/ belongs to other settings, naming the field."""
+    Raises InputError if config.json in model/<run>/ or result/<run>/ has another format or belongs to other settings,
+    CorruptedFile if it cannot be read."""
     name = run_name(identity)
     run = Run(Path(model_dir) / name, Path(result_dir) / name, digest(identity))
-    paths = [folder / "config.json" for folder in (run.models, run.results)]  # either folder may be moved or shared
+    paths = [folder / "config.json" for folder in (run.models, run.results)]
     with writable(run.models):
-        found = [path for path in paths if path.exists()]
-    for path in found:
-        _check_identity(path, identity)
-    content = {"identity": dict(identity), "provenance": dict(provenance or {})}
-    for path in [] if provenance is None else [path for path in paths if path not in found]:
-        write_atomically(path, lambda file: file.write(_json(content)))
+        existing = [path for path in paths if path.exists()]
+    for path in existing:
+        _check_config(path, identity)
+    if provenance is not None:
+        for path in paths:
+            if path not in existing:
+                write_json(path, {"format": FORMAT, "identity": dict(identity), "provenance": dict(provenance)})
     return run
 
 
-def _check_identity(path: Path, identity: Mapping, *, fields: Iterable[str] | None = None) -> None:
-    """fields: those to compare, by default all."""
+def _check_config(path: Path, identity: Mapping, *, fields: Iterable[str] | None = None) -> None:
+    """Raises InputError if config.json has another format or another value in one of these fields (default: in any)."""
     try:
-        stored = dict(json.loads(path.read_text())["identity"])
+        config = json.loads(path.read_text())
+        stored, format_number = dict(config["identity"]), config.get("format", 1)
+        if type(format_number) is not int:  # a bool is no number
+            raise TypeError(f"its format is {format_number!r}, which is no integer")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        remedy = "restore it, or delete it: models that were made with other settings will be noticed and made again"
+        remedy = "restore it, or delete it: models that were made with other settings are detected and made again"
         raise CorruptedFile(path, str(error), remedy) from error
+    if format_number != FORMAT:
+        raise InputError(
+            f"{path} has format {format_number}, this version reads format {FORMAT}: use the version "
+            "that made the run, or another --model-dir and --result-dir"
+        )
     for field in {**stored, **identity} if fields is None else fields:
         if stored.get(field) != identity.get(field):
             raise InputError(
                 f"{path} was made with {field} = {stored.get(field)!r}, these flags and data ask for "
                 f"{identity.get(field)!r}; use the old value, or another --model-dir and --result-dir"
             )
-
-
-def _json(content: Mapping) -> bytes:
-    return json.dumps(content, indent=2).encode() + b"\n"
 
 
 def _csv(table: pd.DataFrame) -> bytes:

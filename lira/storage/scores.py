@@ -1,7 +1,6 @@
-"""scores.npz as a cache of the models' answers: only what it does not hold yet is asked, and nothing that is still
-valid is thrown away.
+"""scores.npz as a cache: a model is queried only where the file holds no valid scores of it. Scores from elsewhere.
 
-Letters: M models, N target samples, A queries, L answers that the attack at hand does not use."""
+Letters: M models, N target samples, A queries, L scores that the attack at hand does not use."""
 
 import contextlib
 import time
@@ -13,103 +12,125 @@ from tqdm import tqdm
 
 from lira.attacks.inputs import AttackInputs, validate_scores
 from lira.data.store import Query
-from lira.errors import CorruptedFile, InputError, one_line
-from lira.storage.names import ROLES, model_name
+from lira.errors import CorruptedFile, InputError, one_line, warn
+from lira.storage.checksums import digest
+from lira.storage.names import ROLES, Job, model_name
 from lira.storage.runs import Run
 
-MAX_CLASSES = 100_000  # a larger number is no class
-SAVE_EVERY = 60  # seconds between two writes while models are asked: about what a kill costs
+MAX_CLASSES = 100_000  # a larger label is a mistake
+SAVE_EVERY = 60  # seconds between two writes while models are queried: about what a kill costs
 
-Answers = dict[tuple[str, Query], np.ndarray]  # (digest of the weights, query) -> phi (N,)
+_CACHE = {"phi", "label", "weights", "queries", "cached_phi", "cached_weights", "cached_queries"}
 
 
-def gather(
+def cached_scores(
     run: Run,
-    jobs: Sequence[tuple[str, int]],
+    jobs: Sequence[Job],
     member: np.ndarray,
     label: np.ndarray,
     queries: tuple[Query, ...],
-    ask: Callable[[tuple[str, int], tuple[Query, ...]], np.ndarray],
+    query_model: Callable[[Job, tuple[Query, ...]], np.ndarray],
     *,
     quiet: bool,
 ) -> np.ndarray:
-    """phi of every model, float32 (M, N, A), as scores.npz then holds it beside member, label and role.
+    """phi of every model, float32 (M, N, A), written to scores.npz beside member, label and role.
 
-    jobs: (role, index) of the M models; member: bool (M, N); ask(job, queries) -> float32 (N, A). An answer is up to
-    date while the weights that gave it and the labels are the same. Those of other models of the run and to other
-    queries stay in the file as cached_phi (L, N), cached_weights and cached_queries."""
-    weights, held = [run.record(*job)["sha256"] for job in jobs], run.load_scores() or {}
-    known, on_disk = _known(held, label), {*weights, *_digests(run)}
-    missing = [[query for query in queries if (digest, query) not in known] for digest in weights]
-    as_asked = "weights" in held and held["weights"].tolist() == weights and _queries(held["queries"]) == [*queries]
+    jobs: the M models; member: bool (M, N); label: int64 (N,); query_model(job, queries) -> float32 (N, A).
+    Scores are valid while the weights of their model and the labels are the same. Those of other models of the run and
+    of other queries stay in the file as cached_phi (L, N), cached_weights (L,) and cached_queries (L, 3)."""
+    weights = [run.record(*job)["sha256"] for job in jobs]
+    on_disk = {*weights, *_weights_digests(run)}
+    stored = load_scores(run) or {}
+    phi = _valid_phi(stored, label)
+    missing = [[query for query in queries if (weights_digest, query) not in phi] for weights_digest in weights]
 
-    def phi_of(rows: Sequence[int]) -> np.ndarray:
-        return np.stack([np.stack([known[weights[row], query] for query in queries], axis=1) for row in rows])
+    def stacked(rows: Sequence[int]) -> np.ndarray:
+        return np.stack([np.stack([phi[weights[row], query] for query in queries], axis=1) for row in rows])
 
     def save() -> None:
-        rows = [row for row, digest in enumerate(weights) if all((digest, query) in known for query in queries)]
-        now = {(weights[row], query) for row in rows for query in queries}
-        more = [key for key in known if key not in now and key[0] in on_disk]
-        run.save_scores(
-            phi=phi_of(rows),
+        rows = [row for row, key in enumerate(weights) if all((key, query) in phi for query in queries)]
+        in_rows = {(weights[row], query) for row in rows for query in queries}
+        others = [key for key in phi if key not in in_rows and key[0] in on_disk]
+        save_scores(
+            run,
+            phi=stacked(rows),
             member=member[rows],
             label=label,
             role=np.array([ROLES.index(jobs[row][0]) for row in rows], dtype=np.int8),
             index=np.array([jobs[row][1] for row in rows], dtype=np.int32),
             weights=np.array([weights[row] for row in rows]),
             queries=np.array(queries, dtype=np.int32),
-            cached_phi=np.array([known[key] for key in more], dtype=np.float32).reshape(len(more), len(label)),
-            cached_weights=np.array([digest for digest, _ in more], dtype=str),
-            cached_queries=np.array([query for _, query in more], dtype=np.int32).reshape(len(more), 3),
+            cached_phi=np.array([phi[key] for key in others], dtype=np.float32).reshape(len(others), len(label)),
+            cached_weights=np.array([weights_digest for weights_digest, _ in others], dtype=str),
+            cached_queries=np.array([query for _, query in others], dtype=np.int32).reshape(len(others), 3),
         )
 
-    saved = time.monotonic()
-    for row in tqdm([row for row, some in enumerate(missing) if some], desc="asking", unit="model", disable=quiet):
-        phi = ask(jobs[row], tuple(missing[row]))
-        known |= {(weights[row], query): phi[:, place] for place, query in enumerate(missing[row])}
-        if time.monotonic() - saved > SAVE_EVERY:
+    last_save = time.monotonic()
+    incomplete = [row for row, row_queries in enumerate(missing) if row_queries]
+    for row in tqdm(incomplete, desc="querying", unit="model", disable=quiet):
+        scores = query_model(jobs[row], tuple(missing[row]))
+        phi |= {(weights[row], query): scores[:, column] for column, query in enumerate(missing[row])}
+        if time.monotonic() - last_save > SAVE_EVERY:
             save()
-            saved = time.monotonic()
-    if any(missing) or not as_asked:
+            last_save = time.monotonic()
+    if incomplete or stored["weights"].tolist() != weights or _queries(stored["queries"]) != [*queries]:
         save()
-    return phi_of(range(len(jobs)))
+    return stacked(range(len(jobs)))
 
 
-def _known(held: dict[str, np.ndarray], label: np.ndarray) -> Answers:
-    """The answers in scores.npz that fit these labels."""
-    if not {"phi", "weights", "label", "queries"} <= held.keys():  # as another version wrote it
+def save_scores(run: Run, **arrays: np.ndarray) -> None:
+    """Write scores.npz with a checksum of these arrays."""
+    run.save_arrays("scores.npz", {**arrays, "sha256": np.array(digest(arrays))})
+
+
+def load_scores(run: Run) -> dict[str, np.ndarray] | None:
+    """The arrays of scores.npz; None if there is no such file, or, with a warning, a corrupted one."""
+    path = run.results / "scores.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        if str(arrays.pop("sha256")) == digest(arrays):
+            return arrays
+        reason = "its checksum does not match"
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # NumPy raises errors of many kinds for corrupted bytes
+        reason = one_line(error)
+    warn(f"{path} is corrupted ({reason}): all models are queried again")
+    return None
+
+
+def _valid_phi(stored: dict[str, np.ndarray], label: np.ndarray) -> dict[tuple[str, Query], np.ndarray]:
+    """(digest of the weights, query) -> phi (N,), of all scores in scores.npz that belong to these labels."""
+    if not stored.keys() >= _CACHE or not np.array_equal(stored["label"], label):
         return {}
-    if not np.array_equal(held["label"], label):
-        return {}
-    known = {
-        (digest, query): phi[:, place]
-        for digest, phi in zip(held["weights"].tolist(), held["phi"], strict=True)
-        for place, query in enumerate(_queries(held["queries"]))
+    phi = {
+        (weights_digest, query): scores[:, column]
+        for weights_digest, scores in zip(stored["weights"].tolist(), stored["phi"], strict=True)
+        for column, query in enumerate(_queries(stored["queries"]))
     }
-    if "cached_phi" in held:
-        keys = zip(held["cached_weights"].tolist(), _queries(held["cached_queries"]), strict=True)
-        known |= dict(zip(keys, held["cached_phi"], strict=True))
-    return known
+    keys = zip(stored["cached_weights"].tolist(), _queries(stored["cached_queries"]), strict=True)
+    return phi | dict(zip(keys, stored["cached_phi"], strict=True))
 
 
 def _queries(rows: np.ndarray) -> list[Query]:
-    return [(int(down), int(right), bool(mirrored)) for down, right, mirrored in rows]
+    return [(int(down), int(right), bool(flipped)) for down, right, flipped in rows]
 
 
-def _digests(run: Run) -> set[str]:
-    """Of the weights of all models on disk; a corrupted one has none."""
-    found = set()
+def _weights_digests(run: Run) -> set[str]:
+    """The digests of the weights of all valid models on disk."""
+    digests = set()
     for job in run.models_on_disk():
         with contextlib.suppress(CorruptedFile):
-            found.add(run.record(*job)["sha256"])
-    return found
+            digests.add(run.record(*job)["sha256"])
+    return digests
 
 
 # --- scores from elsewhere ---
 
 
 def read_scores(path: Path, *, n_targets: int, inclusion: str = "half") -> AttackInputs:
-    """phi (M, N) or (M, N, A), member (M, N) and perhaps label (N,) from an .npz file; rows 0..T-1 are targets.
+    """phi (M, N) or (M, N, A), member (M, N) and, if present, label (N,) of an .npz file; rows 0..T-1 are targets.
 
     Raises InputError naming the array, row or column that is wrong. No pickles."""
     if not path.is_file():
@@ -117,27 +138,27 @@ def read_scores(path: Path, *, n_targets: int, inclusion: str = "half") -> Attac
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("phi", "member", "label") if name in file.files}
-    except Exception as error:  # NumPy raises whatever the corrupted bytes lead it to
+    except Exception as error:  # NumPy raises errors of many kinds for corrupted bytes
         raise InputError(
             f"--scores {path} cannot be read ({one_line(error)}); save plain arrays with numpy.savez"
         ) from error
     for name in ("phi", "member"):
         if name not in arrays:
-            raise InputError(f"--scores {path} holds no array {name!r}; it needs phi and member, a row a model")
+            raise InputError(f"--scores {path} holds no array {name!r}; it needs phi and member, one row per model")
     phi, member = validate_scores(arrays["phi"], arrays["member"], n_targets)
     label = arrays.get("label", np.zeros(phi.shape[1], dtype=np.int64))
     if label.shape != phi.shape[1:2] or label.dtype.kind not in "iu":
         raise InputError(
-            f"--scores {path}: label must be {phi.shape[1]} class numbers from 0, one a sample of phi; "
+            f"--scores {path}: label must be {phi.shape[1]} class numbers from 0, one per sample of phi; "
             f"got {label.dtype} {label.shape}"
         )
     if not 0 <= label.min() <= label.max() < MAX_CLASSES:
-        wrong = int(np.flatnonzero((label < 0) | (label >= MAX_CLASSES))[0])
+        column = int(np.flatnonzero((label < 0) | (label >= MAX_CLASSES))[0])
         raise InputError(
-            f"--scores {path}: label must be class numbers from 0 to {MAX_CLASSES - 1}, but column {wrong} is "
-            f"{label[wrong]}: number the classes from 0"
+            f"--scores {path}: label must be class numbers from 0 to {MAX_CLASSES - 1}, but column {column} is "
+            f"{label[column]}: number the classes from 0"
         )
-    counts = {"target": n_targets, "shadow": len(phi) - n_targets}
-    names = [model_name(role, index) for role in ROLES for index in range(counts[role])]
-    classes = tuple(map(str, range(label.max() + 1)))
-    return AttackInputs(phi, member, n_targets, label, classes, tuple(names), inclusion=inclusion)
+    n_models = {"target": n_targets, "shadow": len(phi) - n_targets}
+    model_names = tuple(model_name(role, index) for role in ROLES for index in range(n_models[role]))
+    class_names = tuple(map(str, range(label.max() + 1)))
+    return AttackInputs(phi, member, n_targets, label, class_names, model_names, inclusion=inclusion)

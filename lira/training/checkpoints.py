@@ -1,35 +1,35 @@
 """When the state of an unfinished model is saved."""
 
-import time
 from collections.abc import Callable
+from time import perf_counter
 
-SHARE = 0.02  # of the training time, at most, goes into checkpoints
-FIRST_COST = 0.5  # seconds, until one has been measured
-SHORTEST = 10.0  # seconds of training that are not worth a checkpoint, however cheap
+MAX_TIME_SHARE = 0.02  # of the training time that checkpoints may take
+INITIAL_COST_SECONDS = 0.5  # assumed for a checkpoint until one has been timed
+MIN_INTERVAL_SECONDS = 10.0  # of training between two checkpoints, however cheap they are
 
 
 class Checkpoints:
-    """Every `every` epochs, or where that is None as often as their cost stays below SHARE of the training time.
+    """Every `every` epochs; with None, as often as MAX_TIME_SHARE allows.
 
-    Costs are measured, disk and checksum included, and remembered from model to model: nothing is assumed about the
-    disk. A kill then costs an epoch, or 50 times what it takes to save one, or 10 seconds: whichever is most."""
+    The cost of a checkpoint is timed, disk and checksum included, and carried over from model to model. A kill then
+    loses at most an epoch, 50 times the seconds of a checkpoint, or 10 seconds, whichever is longest."""
 
-    def __init__(self, every: int | None, *, clock: Callable[[], float] = time.perf_counter):
-        self._every, self._clock = every, clock
-        self._cost = FIRST_COST
+    def __init__(self, every: int | None):
+        self._every = every
+        self._cost = INITIAL_COST_SECONDS
         self.start_model()
 
     def start_model(self) -> None:
-        self._last = self._clock()
+        self._last = perf_counter()
 
     def due(self, epoch: int) -> bool:
         if self._every:
             return epoch % self._every == 0
-        return self._clock() - self._last >= max(self._cost / SHARE, SHORTEST)
+        return perf_counter() - self._last >= max(self._cost / MAX_TIME_SHARE, MIN_INTERVAL_SECONDS)
 
     def save(self, write: Callable[[], None]) -> None:
-        """Call write() and take its time."""
-        start = self._clock()
+        """Call write() and time it."""
+        start = perf_counter()
         write()
-        self._last = self._clock()
+        self._last = perf_counter()
         self._cost = self._last - start

@@ -1,103 +1,107 @@
-"""What the rest of a run will cost: a few steps timed, hours, disk and memory counted from them."""
+"""What the rest of a run will cost: a few steps are timed, and hours, disk and memory estimated from them."""
 
 import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lira.data.store import ImageStore
 from lira.training.kernels import fast_kernels
-from lira.training.loop import Trainer, evaluate, train_epoch
+from lira.training.loop import MakePrivate, Trainer, TrainingSettings, evaluate, train_epoch
 from lira.training.workers import Workers
 
-SECONDS = 2.0  # that are spent on training steps, and at most as many on questions
+MEASURE_SECONDS = 2.0  # for training steps, and as many for evaluation
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one worker was seen to need. Rates in images/s, the rest in bytes."""
+    """What one worker was measured to need. Rates in images/s, the rest in bytes."""
 
     train_rate: float
     query_rate: float
     weights: int
     state: int  # of an unfinished model: weights, optimizer, generators
     memory: int
-    slowdown: float = 1.0  # of each worker, when all of them train at the same time
+    slowdown: float = 1.0  # of each worker while all of them train
 
     def seconds(self, n_train: int, n_test: int, *, epochs: int, evaluations: int) -> float:
-        """For one model that lacks `epochs`, on n_train images each, tested on n_test images."""
+        """For the missing `epochs` of one model, on n_train images each, evaluated on n_test images."""
         return epochs * n_train / self.train_rate + evaluations * n_test / self.query_rate
 
 
-def measure_cost(workers: Workers, *args, **settings) -> Cost:
-    """The leader's Cost with the machine to itself, and how much slower all workers are beside each other.
+def measure_cost(workers: Workers, *args: Any, make_private: MakePrivate | None) -> Cost | None:
+    """The leader's Cost while the other workers wait, with the slowdown when all train; None for the others.
 
-    Arguments as for measure_alone(); every worker has to call it."""
-    with workers.run_first(workers.leader, "measured alone"):
-        alone = measure_alone(*args, **settings) if workers.leader else None
+    Arguments as for measure_worker(). Every worker has to call it."""
+    with workers.run_first(workers.leader, "leader measured"):
+        cost = measure_worker(*args, make_private=make_private) if workers.leader else None
     if workers.size == 1:
-        return alone
-    workers.barrier("begin together")
-    workers.add("rates together", round(1000 * measure_alone(*args, **settings).train_rate))
-    workers.barrier("measured together")
-    mean = workers.add("rates together", 0) / 1000 / workers.size
-    return replace(alone, slowdown=max(1.0, alone.train_rate / mean)) if workers.leader else None
+        return cost
+    workers.barrier("ready to measure together")
+    workers.add("sum of train rates", round(1000 * measure_worker(*args, make_private=make_private).train_rate))
+    workers.barrier("all measured")
+    mean_rate = workers.add("sum of train rates", 0) / 1000 / workers.size
+    return replace(cost, slowdown=max(1.0, cost.train_rate / mean_rate)) if cost else None
 
 
-def measure_alone(
-    build, store: ImageStore, training_set: np.ndarray, test_set: np.ndarray, *,
-    optimizer: str, batch_size: int, test_batch_size: int, augment: bool, precision: str, make_private=None,
-    compiled: bool = False,
-) -> Cost:  # fmt: skip
-    """Train a throw-away model for a few steps. training_set, test_set: int64 indices into the store."""
-    training_set, test_set = torch.from_numpy(training_set), torch.from_numpy(test_set)
-    work = Trainer(
-        "plan", build, store.device, seed=0, lr=1e-4, lr_step=1, optimizer=optimizer, make_private=make_private,
-        compiled=compiled,
-    )  # fmt: skip
+def measure_worker(
+    build: Callable[[], nn.Module],
+    store: ImageStore,
+    training_set: np.ndarray,
+    test_set: np.ndarray,
+    settings: TrainingSettings,
+    *,
+    make_private: MakePrivate | None,
+) -> Cost:
+    """Train and evaluate a model that is thrown away. training_set, test_set: int64 indices into the store."""
+    training_index = torch.from_numpy(training_set)
+    test_index = torch.from_numpy(test_set[: 2 * settings.test_batch_size])
+    precision = settings.precision
+    trainer = Trainer("plan", build, store.device, replace(settings, lr=1e-4), seed=0, make_private=make_private)
 
     def train(n_batches: int) -> int:
-        seen, batches = [], work.batches(store, training_set, size=batch_size, augment=augment)
-        some = islice(batches, n_batches)
-        train_epoch(work.model, work.optimizer, store, some, precision=precision, progress=seen.append)
-        return sum(seen)
+        sizes: list[int] = []
+        batches = islice(trainer.batches(store, training_index), n_batches)
+        train_epoch(trainer.model, trainer.optimizer, store, batches, precision=precision, progress=sizes.append)
+        return sum(sizes)
 
-    def ask() -> int:
-        some = test_set[: 2 * test_batch_size]
-        evaluate(work.model, store, some, batch_size=test_batch_size, precision=precision)
-        return len(some)
+    def query() -> int:
+        evaluate(trainer.model, store, test_index, batch_size=settings.test_batch_size, precision=precision)
+        return len(test_index)
 
     with fast_kernels(store.device, precision, same_sizes=not make_private):
-        train(2)  # the first steps choose algorithms, compile and take memory
-        if compiled:
-            ask()
-        train_rate, query_rate = _rate(lambda: train(10)), _rate(ask)
+        train(2)  # the first steps choose algorithms, compile and allocate memory
+        if settings.compiled:
+            query()
+        train_rate, query_rate = _rate(lambda: train(10)), _rate(query)
     return Cost(
         train_rate=train_rate,
         query_rate=query_rate,
-        weights=sum(t.nbytes for t in _tensors(dict(work.model.state_dict()))),
-        state=sum(t.nbytes for t in _tensors(work.state_dict())),
+        weights=sum(tensor.nbytes for tensor in _tensors(dict(trainer.model.state_dict()))),
+        state=sum(tensor.nbytes for tensor in _tensors(trainer.state_dict())),
         memory=_memory_used(store.device),
     )
 
 
-def _rate(work) -> float:
-    """Images a second of work(), which returns how many it saw."""
+def _rate(step: Callable[[], int]) -> float:
+    """Images/s of step(), which returns its number of images."""
     start, images = time.perf_counter(), 0
-    while (spent := time.perf_counter() - start) < SECONDS:
-        images += work()
-    return images / spent
+    while (seconds := time.perf_counter() - start) < MEASURE_SECONDS:
+        images += step()
+    return images / seconds
 
 
-def _tensors(value):
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, Mapping | list | tuple):
@@ -106,7 +110,7 @@ def _tensors(value):
 
 
 def _memory_used(device: torch.device) -> int:
-    """The most that this process has held so far: on the GPU where it trains there, else of the machine's memory."""
+    """The peak of this process in bytes: on the GPU if it trains there, otherwise of the machine's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     try:
@@ -116,45 +120,44 @@ def _memory_used(device: torch.device) -> int:
     return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _memory_here(device: torch.device) -> int:
-    """Bytes of the card, or of the machine; 0 where that is unknown."""
+def _memory_total(device: torch.device) -> int:
+    """Bytes of the GPU, or of the machine; 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
 
 
 def _free_disk(path: Path) -> int:
-    """Bytes free where path lies or will lie."""
+    """Free bytes where path is or will be."""
     path = path.resolve()
     return shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
 
 
 def describe_cost(cost: Cost, seconds: Sequence[float], workers: Workers, *, folder: Path, device: torch.device) -> str:
-    """A table of hours, disk and memory for one worker and for all of them. seconds: what each missing model takes."""
-    free, here = _free_disk(folder), _memory_here(device)
-    devices = torch.cuda.device_count() if device.type == "cuda" else 1
+    """A table of hours, disk and memory for one worker and for all of them. seconds: of each missing model, alone."""
+    disk_free, memory_total = _free_disk(folder), _memory_total(device)
+    n_devices = torch.cuda.device_count() if device.type == "cuda" else 1
     rows = [("", "time", "disk", "memory")]
     for n in sorted({1, workers.size}):
         wall = wall_clock_seconds(seconds, n, cost.slowdown if n > 1 else 1.0)
         disk = len(seconds) * cost.weights + min(n, len(seconds)) * cost.state
-        memory = cost.memory * math.ceil(min(n, workers.local_size) / devices)
-        who = f"{n} workers" if n > 1 else "1 worker"
-        rows.append((who, _duration(wall), _size(disk), _size(memory)))
-    rows.append(("there is", "", f"{_size(free)} free", _size(here) if here else "?"))
+        memory = cost.memory * math.ceil(min(n, workers.local_size) / n_devices)
+        rows.append((f"{n} workers" if n > 1 else "1 worker", _duration(wall), _size(disk), _size(memory)))
+    rows.append(("available", "", f"{_size(disk_free)} free", _size(memory_total) if memory_total else "?"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    short = [what for what, need, limit in (("disk", disk, free), ("memory", memory, here)) if limit and need > limit]
-    lines += [f"there is not enough {what} for that" for what in short]
-    rates = f"{cost.train_rate:,.0f} images/s in training, {cost.query_rate:,.0f} when asked"
-    return "\n".join([f"timed: {rates}", *lines])
+    needs = (("disk", disk, disk_free), ("memory", memory, memory_total))
+    lines += [f"not enough {name}" for name, needed, limit in needs if limit and needed > limit]
+    rates = f"{cost.train_rate:,.0f} images/s in training, {cost.query_rate:,.0f} images/s in queries"
+    return "\n".join([f"measured: {rates}", *lines])
 
 
-def wall_clock_seconds(seconds: Sequence[float], workers: int, slowdown: float) -> float:
-    """Wall-clock seconds of models that take `seconds` each for a worker alone, handed out one by one to `workers`
-    that are each slower by `slowdown` beside the others."""
-    free_at = [0.0] * workers
-    for one in seconds:
-        free_at[free_at.index(min(free_at))] += one * slowdown
+def wall_clock_seconds(seconds: Sequence[float], n_workers: int, slowdown: float) -> float:
+    """Wall-clock seconds until all models are trained. seconds: of each model on a worker alone; n_workers take them
+    one by one, and each is slower by the factor `slowdown` while the others train."""
+    free_at = [0.0] * n_workers
+    for duration in seconds:
+        free_at[free_at.index(min(free_at))] += duration * slowdown
     return max(free_at)
 
 

@@ -3,20 +3,19 @@
 import contextlib
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
 from lira.errors import InputError, one_line
 
 
-@contextmanager
+@contextlib.contextmanager
 def fast_kernels(device: torch.device, precision: str, *, same_sizes: bool) -> Iterator[None]:
-    """While it lasts TF32 (10 bits of mantissa) is used beside bf16, for what autocast leaves in fp32; precision fp32
-    means fp32, on cuDNN too, whose default is TF32. same_sizes: batches are, so cuDNN times its algorithms for each
-    shape once and keeps the fastest; Poisson samples would have it timing all the time.
+    """Inside, precision bf16 also allows TF32 (10 bits of mantissa) for what autocast leaves in fp32; precision fp32
+    means fp32, in cuDNN too, whose default is TF32. same_sizes: all batches have one size, so cuDNN times its
+    algorithms once per shape and keeps the fastest; with Poisson samples it would never stop timing.
 
-    Raises InputError where torch.compile cannot work here."""
+    Raises InputError if torch.compile does not work here."""
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if precision == "bf16" else "highest")
@@ -35,10 +34,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc's malloc not to give large freed blocks back to the system.
+    """Tell glibc's malloc to keep large freed blocks. No effect on other systems.
 
-    A training step on CPU frees and takes the same activations of tens of megabytes again and again; by default each
-    round trip returns the pages to the kernel, which must clear them anew. Without effect on other systems."""
+    A training step on CPU frees and allocates the same activations of tens of megabytes again and again; by default
+    the pages go back to the kernel each time, which must clear them before they are used again."""
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(_MMAP_MAX, 0)

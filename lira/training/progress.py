@@ -1,24 +1,25 @@
-"""The progress bars of a run that is being trained: images/s, models done, time left."""
+"""The progress bars of a run: images/s, models done, time left."""
 
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tqdm import tqdm
 
 from lira.errors import warn
 from lira.training.workers import Workers
 
-TELL_EVERY = 1.0  # seconds between two looks at what the other workers and the disk say
+PUBLISH_EVERY = 1.0  # seconds between two exchanges with the other workers, and looks at the disk
 
 
 class ProgressBars:
-    """One bar for the fleet (models done, images/s, time left) and one for the leader's model.
+    """One bar for all models (models done, images/s, time left) and one for the model that the leader trains.
 
-    Images are counted over all workers; models by count_done(), which counts what is complete on disk, whoever made
-    it. Only the leader draws."""
+    Images are counted over all workers; count_done() counts the models that are complete on disk, whichever process
+    trained them. n_done: their number at the start. Only the leader draws."""
 
     def __init__(
         self,
@@ -27,82 +28,85 @@ class ProgressBars:
         n_done: int,
         images_per_model: int,
         quiet: bool,
-        workers: Workers | None = None,
-        count_done: Callable[[], int] | None = None,
+        workers: Workers,
+        count_done: Callable[[], int],
     ):
-        self._workers, self._count_done = workers or Workers(), count_done
-        self._n_models, self._n_done, self._per_model = n_models, n_done, images_per_model
-        self._news, self._told = dict.fromkeys(("images", "under way", "failed"), 0), time.monotonic()
-        self._of_model = 0  # images that the model at work has behind it
-        quiet = quiet or not self._workers.leader
-        common = dict(unit=" images", unit_scale=True, disable=quiet, file=sys.stderr, dynamic_ncols=True)
-        self._fleet = tqdm(total=(n_models - n_done) * images_per_model, position=0, smoothing=0.02, **common)
-        self._model = tqdm(total=images_per_model, position=1, leave=False, **common)
-        self._name_fleet()
+        self._workers, self._count_done = workers, count_done
+        self._n_models, self._images_per_model = n_models, images_per_model
+        # "images": trained on by this launch; "images of unfinished models": those of earlier launches included
+        self._unpublished = dict.fromkeys(("images", "images of unfinished models", "failed"), 0)
+        self._last_publish = time.monotonic()
+        self._images_of_model = 0
+        disable = quiet or not workers.leader
+        common = dict(unit=" images", unit_scale=True, disable=disable, file=sys.stderr, dynamic_ncols=True)
+        self._run_bar = tqdm(total=(n_models - n_done) * images_per_model, position=0, smoothing=0.02, **common)
+        self._model_bar = tqdm(total=images_per_model, position=1, leave=False, **common)
+        self._describe_run(n_done)
 
-    def _name_fleet(self) -> None:
-        self._fleet.set_description(f"{self._n_done}/{self._n_models} models", refresh=False)
+    def _describe_run(self, n_done: int) -> None:
+        self._run_bar.set_description(f"{n_done}/{self._n_models} models", refresh=False)
 
     def start_model(self, name: str) -> None:
-        self._of_model = 0
-        self._model.reset(self._per_model)
-        self._model.set_postfix(refresh=False)
-        self._model.set_description(name)
+        self._images_of_model = 0
+        self._model_bar.reset(self._images_per_model)
+        self._model_bar.set_postfix(refresh=False)
+        self._model_bar.set_description(name)
 
     def resume_model(self, part_done: float) -> None:
-        """part_done: from 0 to 1, what a resume file already holds of the model."""
-        self._add(round(part_done * self._per_model))
+        """part_done: the part of the model's training that its resume file holds, from 0 to 1."""
+        self._add(round(part_done * self._images_per_model))
 
     def images(self, n: int) -> None:
-        self._news["images"] += n
+        """n more images were trained on."""
+        self._unpublished["images"] += n
         self._add(n)
-        if time.monotonic() - self._told > TELL_EVERY:
-            self.tell()
+        if time.monotonic() - self._last_publish > PUBLISH_EVERY:
+            self.publish()
 
     def _add(self, n: int) -> None:
-        self._of_model += n
-        self._news["under way"] += n
-        self._model.update(n)
+        self._images_of_model += n
+        self._unpublished["images of unfinished models"] += n
+        self._model_bar.update(n)
 
-    def tell(self) -> None:
-        """Tell the other workers what was done here, and draw what all of them have done."""
-        total = {name: self._workers.add(name, amount) for name, amount in self._news.items()}
-        self._news, self._told = dict.fromkeys(self._news, 0), time.monotonic()
-        if self._fleet.disable:
+    def publish(self) -> None:
+        """Add this worker's counts to those of all workers, and draw the sums."""
+        total = {name: self._workers.add(name, amount) for name, amount in self._unpublished.items()}
+        self._unpublished, self._last_publish = dict.fromkeys(self._unpublished, 0), time.monotonic()
+        if self._run_bar.disable:
             return
-        if self._count_done:
-            self._n_done = self._count_done()
-        ahead = (self._n_models - self._n_done - total["failed"]) * self._per_model - total["under way"]
-        self._fleet.total = total["images"] + max(ahead, 0)
-        self._name_fleet()
-        self._fleet.update(total["images"] - self._fleet.n)
+        n_done = self._count_done()
+        n_left = self._n_models - n_done - total["failed"]
+        images_left = n_left * self._images_per_model - total["images of unfinished models"]
+        self._run_bar.total = total["images"] + max(images_left, 0)
+        self._describe_run(n_done)
+        self._run_bar.update(total["images"] - self._run_bar.n)
 
-    def epoch(self, row: dict) -> None:
-        shown = {"epoch": row["epoch"]}
-        if row["train_loss"] is not None:  # without a image there is none
-            shown |= {"loss": f"{row['train_loss']:.3f}", "accuracy": f"{row['train_accuracy']:.1%}"}
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Show one row of a training log beside the model's bar."""
+        postfix = {"epoch": row["epoch"]}
+        if row["train_loss"] is not None:  # None if all Poisson samples were empty
+            postfix |= {"loss": f"{row['train_loss']:.3f}", "accuracy": f"{row['train_accuracy']:.1%}"}
         if row.get("epsilon") is not None:
-            shown["epsilon"] = f"{row['epsilon']:.2f}"
-        self._model.set_postfix(shown, refresh=False)
+            postfix["epsilon"] = f"{row['epsilon']:.2f}"
+        self._model_bar.set_postfix(postfix, refresh=False)
 
     def end_model(self, *, trained: bool) -> None:
-        self._news["under way"] -= self._of_model
-        self._news["failed"] += not trained
-        self._n_done += trained
-        self.tell()
+        self._unpublished["images of unfinished models"] -= self._images_of_model
+        self._unpublished["failed"] += not trained
+        self.publish()
 
     def close(self) -> None:
-        self._model.close()
-        self._fleet.close()
+        self._model_bar.close()
+        self._run_bar.close()
 
 
 @contextmanager
-def progress_bars(**settings):
-    """Warnings of libraries are written above the bars, not through them."""
-    shown, usual = ProgressBars(**settings), warnings.showwarning
-    warnings.showwarning = lambda message, category, *where, **how: warn(f"{category.__name__}: {message}")
+def progress_bars(**settings: Any) -> Iterator[ProgressBars]:
+    """ProgressBars(**settings), closed at the end. Inside, warnings of libraries are written above the bars."""
+    bars, show_before = ProgressBars(**settings), warnings.showwarning
+    warnings.showwarning = lambda message, category, *location, **options: warn(f"{category.__name__}: {message}")
     try:
-        yield shown
+        yield bars
     finally:
-        warnings.showwarning = usual
-        shown.close()
+        warnings.showwarning = show_before
+        bars.close()

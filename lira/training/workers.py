@@ -1,12 +1,12 @@
-"""The processes of one fleet: who they are, and the store through which they share out the work.
+"""The worker processes of a run, and the store through which they share out the models.
 
-torchrun starts them and keeps the store; a process without torchrun is a fleet of one, with a store of its own."""
+torchrun starts them and holds the store. Without torchrun there is one worker, with a store of its own."""
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -14,15 +14,14 @@ from uuid import uuid4
 import torch
 import torch.distributed as dist
 
-POLL = 0.2  # seconds
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Workers:
-    """This process among the fleet's. rank: of size; local_rank: of local_size, on this machine; node: the machine.
+    """This process, number `rank` of `size` workers, on this machine `local_rank` of `local_size`. node: the machine.
 
-    restarts: how often torchrun has started the fleet anew. Each time the store begins empty: what counts lies on
-    disk."""
+    restarts: how often torchrun has restarted all workers. The store is empty after each: progress lies on disk."""
 
     rank: int = 0
     size: int = 1
@@ -42,32 +41,35 @@ class Workers:
 
     @contextmanager
     def run_first(self, first: bool, step: str) -> Iterator[None]:
-        """A step that the worker with `first` finishes before the others begin: what it creates, they find."""
+        """The worker with `first` completes the block before the others enter it, so they find what it created."""
         while not first and not self.add(step, 0):
-            time.sleep(POLL)
+            time.sleep(POLL_SECONDS)
         yield
         if first:
             self.add(step)
 
-    def finish(self, waiting=lambda: None) -> None:
-        """Wait until every worker has come here. waiting(): called again and again meanwhile.
+    def finish(self, while_waiting: Callable[[], None]) -> None:
+        """Wait until every worker has come here.
 
-        Nobody leaves early: torchrun would take a failed worker's status for the fleet's, and another machine's agent
-        would not wait for it. The leader, whose process may keep the store, leaves last."""
-        self.barrier("finished", waiting)
-        self.barrier("left", waiting) if self.leader else self.add("left")
+        If a worker left early, torchrun would take its exit status for that of all, and the agent of another machine
+        would not wait for it. The leader, whose process may hold the store, leaves last."""
+        self.barrier("finished", while_waiting)
+        if self.leader:
+            self.barrier("left", while_waiting)
+        else:
+            self.add("left")
 
-    def barrier(self, counter: str, waiting=lambda: None) -> None:
-        """Wait until the counter, to which every worker adds one, has reached all of them."""
+    def barrier(self, counter: str, while_waiting: Callable[[], None] = lambda: None) -> None:
+        """Add one to the counter and wait until all workers have. while_waiting(): called at every poll."""
         self.add(counter)
         while self.add(counter, 0) < self.size:
-            waiting()
-            time.sleep(POLL)
+            while_waiting()
+            time.sleep(POLL_SECONDS)
 
     @contextmanager
     def stopped_by_signal(self) -> Iterator[None]:
-        """A scheduler that takes the machine away says so by SIGTERM: a worker alone stops as by Ctrl-C. To one of
-        several it comes from torchrun, which may be about to start them anew."""
+        """Inside, SIGTERM, by which a scheduler takes the machine away, stops a single worker like Ctrl-C. Several
+        workers get it from torchrun, which may be about to restart them."""
         if self.size > 1 or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -77,49 +79,50 @@ class Workers:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def share_threads(self, threads: int | None = None) -> None:
-        """threads, or, where nothing is said: on one machine the workers divide its cores.
+    def set_threads(self, threads: int | None) -> None:
+        """Use `threads` threads; with None, the workers of one machine divide its cores.
 
-        OMP_NUM_THREADS above 1 is the user's word and stays; 1 is what torchrun sets where nothing is said."""
+        OMP_NUM_THREADS above 1 was set by the user and is respected; torchrun sets 1 where it is unset."""
         if threads:
             torch.set_num_threads(threads)
         elif self.local_size > 1 and os.environ.get("OMP_NUM_THREADS", "1") == "1":
-            torch.set_num_threads(max(1, _cores() // self.local_size))
+            torch.set_num_threads(max(1, _available_cores() // self.local_size))
 
 
 def join_workers() -> Workers:
-    """The fleet that torchrun started this process in, or a fleet of one."""
+    """The workers that torchrun started this process with, or a single one."""
     if not (dist.is_available() and dist.is_torchelastic_launched()):
         return Workers()
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "TORCHELASTIC_RESTART_COUNT")
     rank, size, local_rank, local_size, node, restarts = (int(os.environ[name]) for name in names)
     store, _, _ = next(dist.rendezvous("env://"))
-    restarts, life = agree(store, rank, size, restarts)
-    return Workers(rank, size, local_rank, local_size, node, restarts, dist.PrefixStore(life, store))
+    restarts, restart_id = agree_on_restart(store, rank, size, restarts)
+    return Workers(rank, size, local_rank, local_size, node, restarts, dist.PrefixStore(restart_id, store))
 
 
-def agree(store: dist.Store, rank: int, size: int, restarts: int) -> tuple[int, str]:
-    """(restarts so far, a name for this life of the fleet under which the store is empty), the same for all workers.
+def agree_on_restart(store: dist.Store, rank: int, size: int, restarts: int) -> tuple[int, str]:
+    """(restarts so far, restart id), the same for all workers. Under a new restart id the store is empty.
 
-    With some rendezvous the store outlives a restart and is full of the dead's counters, and each machine counts
-    restarts for itself. So the leader makes up a name, and tells it under numbers that no worker had before."""
+    With some rendezvous the store outlives a restart and still holds the counters of killed workers, and each machine
+    counts restarts for itself. So each worker takes a number from the counter "joined", which no worker had before it,
+    and the leader draws the id and sends it to every number."""
     if rank == 0:
-        restarts = max(restarts, store.add("lives", 1) - 1)
-        life, answered = f"{restarts} {uuid4().hex}", 0
-        while store.add(f"{life}/here", 0) < size - 1:
-            for number in range(answered + 1, store.add("arrivals", 0) + 1):
-                store.set(f"welcome/{number}", life)
-                answered = number
-            time.sleep(POLL)
-        return restarts, life
-    number = store.add("arrivals", 1)
-    while not store.check([f"welcome/{number}"]):
-        time.sleep(POLL)
-    life = store.get(f"welcome/{number}").decode()
-    store.add(f"{life}/here", 1)
-    return int(life.split()[0]), life
+        restarts = max(restarts, store.add("starts", 1) - 1)
+        restart_id, n_sent = f"{restarts} {uuid4().hex}", 0
+        while store.add(f"{restart_id}/received", 0) < size - 1:
+            for number in range(n_sent + 1, store.add("joined", 0) + 1):
+                store.set(f"restart id/{number}", restart_id)
+                n_sent = number
+            time.sleep(POLL_SECONDS)
+        return restarts, restart_id
+    number = store.add("joined", 1)
+    while not store.check([f"restart id/{number}"]):
+        time.sleep(POLL_SECONDS)
+    restart_id = store.get(f"restart id/{number}").decode()
+    store.add(f"{restart_id}/received", 1)
+    return int(restart_id.split()[0]), restart_id
 
 
-def _cores() -> int:
+def _available_cores() -> int:
     """Cores that this process may use: a scheduler gives a job fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

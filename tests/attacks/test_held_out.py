@@ -1,48 +1,118 @@
-"""Thresholds and strengths come from the shadows that played the target, never from the target."""
+"""Which shadows are held out together, and that thresholds and held-out AUCs come from them, never from the target."""
 
 import numpy as np
 import pytest
 
 from lira.attacks import held_out
+from lira.attacks.held_out import MembershipDesign, partners
 from lira.attacks.metrics import auc, best_threshold
 from lira.attacks.run import attack_targets, leave_one_out
+from lira.attacks.statistics import Statistics
 from tests.helpers.naive_attacks import ORACLES
-from tests.helpers.shadows import scores
+from tests.helpers.shadows import equal_counts, halves, pairs, scores
+
+# --- which shadows are held out together -----------------------------------------------------------------------------
 
 
-def test_threshold_comes_from_each_shadow_with_its_pair_held_out():
+def test_partners_are_complements_each_taken_once():
+    member = pairs(np.random.default_rng(0), 4, 30)
+    rows = np.stack([member[0], member[2], member[1], member[1], member[0] ^ member[2], member[3]])
+    assert partners(rows).tolist() == [2, 5, 0, -1, -1, 1]
+
+
+def test_pairs_are_found_by_their_members_not_by_their_position():
+    phi, member = scores(3, n_shadows=8)
+    order = np.array([0, 1, 3, 5, 7, 2, 4, 6, 8])  # partners far apart
+    reference = {result.target: result.score for result in leave_one_out(phi, member, n_targets=1, attacks=["lira"])}
+    for result in leave_one_out(phi[order], member[order], n_targets=1, attacks=["lira"]):
+        np.testing.assert_allclose(result.score, reference[order[result.target]], rtol=1e-9)
+
+
+def test_independent_draws_are_held_out_alone():
+    member = halves(np.random.default_rng(0), 9, 40)
+    design = MembershipDesign(member, 1, seed=0)
+    assert design.pairs() == [(row,) for row in range(8)]
+    assert design.held_out_with((3,), []) == [3]
+    assert design.held_out_for_targets() == []
+
+
+def test_a_target_paired_with_a_shadow_is_scored_without_it():
+    phi, member = scores(8, n_shadows=8)
+    member[0] = ~member[3]
+    member[4] = halves(np.random.default_rng(9), 1, 50)  # the former partner of row 3 has none now
+    result = attack_targets(phi, member, n_targets=1, attacks=["lira"])[0]
+    others = [1, 2, 4, 5, 6, 7, 8]
+    np.testing.assert_allclose(result.score, ORACLES["lira"](phi[0], phi[others], member[others]), rtol=1e-9)
+
+
+def test_balancing_shadows_leave_equal_counts_for_every_sample():
+    """Without them the number of members among the other shadows would reveal the target's membership."""
+    phi, member = scores(6, n_shadows=6, n_samples=300, design="equal")
+    design = MembershipDesign(member, 1, seed=0)
+    for shadow in range(6):
+        statistics = Statistics.from_shadows(phi[1:], member[1:]).without(design.held_out_with((shadow,), []))
+        assert (statistics.count[1] == 2).all()
+        assert (statistics.count[0] == 2).all()
+    # Equal over targets and shadows together: the target itself is balanced as well.
+    member = equal_counts(np.random.default_rng(7), 8, 300)
+    design = MembershipDesign(member, 1, seed=0)
+    statistics = Statistics.from_shadows(phi[:7], member[1:]).without(design.held_out_for_targets())
+    assert (statistics.count == 3).all()
+
+
+@pytest.mark.parametrize("design", ["equal", "equal over all"])
+def test_nested_balancing_shadows_leave_equal_counts_too(design):
+    """A shadow that balances a target, or another shadow, needs no balancing shadow itself."""
+    n_targets = 2
+    phi, member = scores(9, n_targets=n_targets, n_shadows=10, n_samples=400, design=design)
+    design = MembershipDesign(member, n_targets, seed=0)
+    for_targets = design.held_out_for_targets()
+    for first in range(10):
+        outer = [*for_targets, *design.held_out_with((first,), for_targets)]
+        statistics = Statistics.from_shadows(phi[n_targets:], member[n_targets:]).without(outer)
+        assert (statistics.count[1] == statistics.count[0]).all()
+        for second in {0, 1, 2} - {first}:
+            nested = statistics.without(design.held_out_with((second,), outer))
+            assert (nested.count[1] == nested.count[0]).all()
+
+
+# --- thresholds ------------------------------------------------------------------------------------------------------
+
+
+def test_the_threshold_comes_from_each_shadow_with_its_pair_held_out():
     phi, member = scores(2, n_shadows=6)
-    scored = attack_targets(phi, member, n_targets=1, attacks=["lira"])[0]
-    held_out = []
+    result = attack_targets(phi, member, n_targets=1, attacks=["lira"])[0]
+    expected = []
     for row in range(1, 7):
-        rest = [other for other in range(1, 7) if (other - 1) // 2 != (row - 1) // 2]
-        held_out.append(ORACLES["lira"](phi[row], phi[rest], member[rest]))
-    assert scored.threshold == pytest.approx(best_threshold(np.concatenate(held_out), member[1:].ravel()))
-    strength = np.mean([auc(score, truth) for score, truth in zip(held_out, member[1:], strict=True)])
-    assert scored.held_out_auc == pytest.approx(strength)
+        others = [other for other in range(1, 7) if (other - 1) // 2 != (row - 1) // 2]
+        expected.append(ORACLES["lira"](phi[row], phi[others], member[others]))
+    assert result.threshold == pytest.approx(best_threshold(np.concatenate(expected), member[1:].ravel()))
+    aucs = [auc(score, truth) for score, truth in zip(expected, member[1:], strict=True)]
+    assert result.held_out_auc == pytest.approx(np.mean(aucs))
 
 
 def test_the_target_membership_changes_nothing():
     phi, member = scores(4)
-    other = member.copy()
-    other[0] = ~other[0]
-    for one, two in zip(*(attack_targets(phi, m, n_targets=1) for m in (member, other)), strict=True):
-        np.testing.assert_array_equal(one.score, two.score)
-        assert one.threshold == two.threshold
+    inverted = member.copy()
+    inverted[0] = ~inverted[0]
+    results, others = (attack_targets(phi, rows, n_targets=1) for rows in (member, inverted))
+    for result, other in zip(results, others, strict=True):
+        np.testing.assert_array_equal(result.score, other.score)
+        assert result.threshold == other.threshold
 
 
-def test_many_shadows_lend_a_spread_of_players():
-    groups = [(2 * k, 2 * k + 1) for k in range(100)]
-    chosen = held_out._spread(groups, 1000)
-    assert len(chosen) == held_out.MAX_PLAYERS // 2
-    assert (chosen[0], chosen[-1]) == (groups[0], groups[-1])
-    assert len(held_out._spread(groups, 10**6)) == 2  # four shadows at least
-    assert held_out._spread(groups[:3], 1000) == groups[:3]
+def test_of_many_shadows_an_even_spread_is_held_out():
+    shadow_pairs = [(2 * k, 2 * k + 1) for k in range(100)]
+    chosen = held_out._spread(shadow_pairs, 1000)
+    assert len(chosen) == held_out.MAX_HELD_OUT_SHADOWS // 2
+    assert (chosen[0], chosen[-1]) == (shadow_pairs[0], shadow_pairs[-1])
+    assert len(held_out._spread(shadow_pairs, 10**6)) == 2  # at least four shadows
+    assert held_out._spread(shadow_pairs[:3], 1000) == shadow_pairs[:3]
     assert held_out._spread([], 1000) == []
 
 
 def test_shadows_that_cannot_score_each_other_give_no_threshold():
-    """Of four shadows the player's pair and, for the threshold, the other pair are out."""
-    for scored in leave_one_out(*scores(3, n_shadows=4), n_targets=1, attacks=["lira", "loss"]):
-        assert np.isfinite(scored.score).all()
-        assert np.isnan([scored.threshold, scored.held_out_auc]).all() == (scored.attack == "lira")
+    """Of four shadows, one pair is scored as the target, and the other held out for the threshold: none is left."""
+    for result in leave_one_out(*scores(3, n_shadows=4), n_targets=1, attacks=["lira", "loss"]):
+        assert np.isfinite(result.score).all()
+        assert np.isnan([result.threshold, result.held_out_auc]).all() == (result.attack == "lira")

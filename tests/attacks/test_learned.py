@@ -1,64 +1,61 @@
-"""learned: what it finds, and that nothing of the target's truth reaches it."""
+"""learned: its AUC, its examples, and that nothing of the target's membership enters it."""
 
 import numpy as np
 
 from lira.attacks import learned
 from lira.attacks.metrics import auc
 from lira.attacks.run import attack_targets
-from tests.helpers.shadows import scores
+from tests.helpers.shadows import mean_auc, scores
 
 
-def test_learned_finds_more_than_the_formulas_it_learns_from():
+def test_learned_beats_the_attacks_that_it_learns_from():
     generator = np.random.default_rng(23)
     _, member = scores(23, n_targets=2, n_shadows=8, n_samples=3000)
-    # Members of low-level samples rise, members of high-level samples fall: no single formula says so after
-    # noise.
-    level = generator.normal(size=(3000, 1))
-    phi = level + np.where(level > 0, -0.4, 0.8) * member[..., None] + generator.normal(size=(*member.shape, 1))
-    areas: dict = {}
-    for scored in attack_targets(phi, member, n_targets=2):
-        areas.setdefault(scored.attack, []).append(auc(scored.score, member[scored.target]))
-    mean = {name: np.mean(values) for name, values in areas.items()}
-    assert mean["learned"] > max(value for name, value in mean.items() if name not in ("learned", "lira-bayes"))
-    assert mean["learned"] > mean["lira-bayes"] - 0.005
+    # Members of low midpoint rise, members of high midpoint fall: no closed form expresses that.
+    midpoint = generator.normal(size=(3000, 1))
+    gap = np.where(midpoint > 0, -0.4, 0.8)
+    phi = midpoint + gap * member[..., None] + generator.normal(size=(*member.shape, 1))
+    area = mean_auc(phi, member, 2)
+    assert area["learned"] > max(value for name, value in area.items() if name not in ("learned", "lira-bayes"))
+    assert area["learned"] > area["lira-bayes"] - 0.005
 
 
-def test_learned_sees_nothing_of_the_target():
+def test_learned_does_not_depend_on_other_targets():
     phi, member = scores(24, n_targets=2, n_shadows=8)
-    alone = attack_targets(phi[[0, *range(2, 10)]], member[[0, *range(2, 10)]], n_targets=1, attacks=["learned"])[0]
-    beside = attack_targets(phi, member, n_targets=2, attacks=["learned"])[0]
-    # Not to the bit: the trees that both train are the same, the order of the sums is not.
-    np.testing.assert_allclose(alone.score, beside.score, rtol=1e-9)
+    rows = [0, *range(2, 10)]
+    alone = attack_targets(phi[rows], member[rows], n_targets=1, attacks=["learned"])[0]
+    together = attack_targets(phi, member, n_targets=2, attacks=["learned"])[0]
+    # Not bit-identical: the trees are the same, the order of the sums is not.
+    np.testing.assert_allclose(alone.score, together.score, rtol=1e-9)
 
 
-def test_examples_leave_out_what_is_missing_and_draw_evenly(monkeypatch):
+def test_examples_are_complete_and_drawn_evenly(monkeypatch):
     monkeypatch.setattr(learned, "MAX_EXAMPLES", 20)
     examples = learned.Examples(2, seed=0)
     generator = np.random.default_rng(0)
-    values, truth = generator.normal(size=(2, 50, 3)), generator.random((2, 50)) < 0.5
+    values, member = generator.normal(size=(2, 50, 3)), generator.random((2, 50)) < 0.5
     values[0, ::2, 1] = np.nan
     for group in (0, 1):
         examples.new_group()
-        examples.add(values[group], truth[group])
-    kept, told = examples.of([0, 1])
-    assert kept.shape == (20, 3)
-    assert np.isfinite(kept).all()
-    for row, side in zip(kept, told, strict=True):
-        group, place = np.argwhere((values == row).all(axis=2))[0]
-        assert truth[group, place] == side
+        examples.add(values[group], member[group])
+    drawn, drawn_member = examples.of([0, 1])
+    assert drawn.shape == (20, 3)
+    assert np.isfinite(drawn).all()
+    for row, side in zip(drawn, drawn_member, strict=True):
+        group, sample = np.argwhere((values == row).all(axis=2))[0]
+        assert member[group, sample] == side
     assert len(examples.of([1])[0]) == 10
 
 
-def test_one_truth_alone_teaches_nothing():
+def test_members_alone_give_no_scores():
     values = np.random.default_rng(0).normal(size=(30, 2))
     assert np.isnan(learned.train(values, np.ones(30, dtype=bool), seed=0)(values)).all()
 
 
-def test_features_that_do_not_vary_and_pairs_that_are_missing_do_no_harm():
+def test_constant_features_and_missing_values_are_harmless():
     generator = np.random.default_rng(1)
     values = np.stack([generator.normal(size=600), np.full(600, 0.3), np.round(generator.normal(size=600))], axis=1)
-    truth = values[:, 0] + 0.5 * generator.normal(size=600) > 0
-    score = learned.train(values, truth, seed=0)
-    asked = np.concatenate([values, np.full((1, 3), np.nan)])
-    assert np.isnan(score(asked)[-1])
-    assert auc(score(asked)[:-1], truth) > 0.9
+    member = values[:, 0] + 0.5 * generator.normal(size=600) > 0
+    score = learned.train(values, member, seed=0)(np.concatenate([values, np.full((1, 3), np.nan)]))
+    assert np.isnan(score[-1])
+    assert auc(score[:-1], member) > 0.9

@@ -1,9 +1,15 @@
-"""The table of attacks: which rows a call gets."""
+"""The table of attacks: the rows that a call gets, and the functions that they name."""
+
+import subprocess
+import sys
 
 import pytest
 
+from lira.attacks import confidence, gaussian, official
+from lira.attacks.inputs import CONVENTIONS
 from lira.attacks.registry import ATTACKS, select_attacks
 from lira.errors import InputError
+from tests.helpers.scripts import ROOT
 
 
 def test_by_default_all_that_the_shadows_allow_in_the_order_of_the_table():
@@ -12,12 +18,36 @@ def test_by_default_all_that_the_shadows_allow_in_the_order_of_the_table():
     assert next(iter(ATTACKS)) == "lira"  # the row that the user knows comes first
 
 
-def test_names_keep_the_order_in_which_they_were_asked_for():
+def test_names_keep_the_order_of_the_request():
     assert select_attacks(["loss", "learned", "lira"], 20) == ["loss", "learned", "lira"]
     assert select_attacks(["loss", "learned", "lira"], 4) == ["loss", "lira"]
 
 
-def test_an_unknown_name_is_named_with_those_there_are():
+def test_an_unknown_name_is_named_with_the_known_ones():
     with pytest.raises(InputError, match="unknown attack 'liar': choose from lira, lira-pooled") as caught:
         select_attacks(["liar"], 20)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_the_function_of_every_row_loads(convention):
+    functions = [attack.load(convention) for attack in ATTACKS.values() if attack.fit]
+    assert len(set(functions)) == len(ATTACKS) - 1  # all but `learned`
+    assert ATTACKS["lira"].load(convention) is {"lira": gaussian, "official": official}[convention].fit_lira
+    assert ATTACKS["ratio"].load(convention) is confidence.fit_ratio
+
+
+@pytest.mark.parametrize(
+    ("imports", "unwanted"),
+    [
+        ("lira.attacks.registry", ["scipy", "sklearn"]),
+        ("lira.attacks.statistics, lira.attacks.registry, lira.attacks.tables, lira.report.text", ["sklearn"]),
+    ],
+)
+def test_the_table_and_the_report_load_no_attack(imports, unwanted):
+    """So that flags are checked, and finished results reported, without waiting for scikit-learn."""
+    command = [sys.executable, "-c", f"import sys, {imports}; print(*sys.modules)"]
+    modules = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert "lira.attacks.registry" in modules
+    attacks = [f"lira.attacks.{name}" for name in ("learned", "bayes", "gaussian", "official", "confidence")]
+    assert not {*unwanted, *attacks} & set(modules)

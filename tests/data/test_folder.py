@@ -1,7 +1,8 @@
-"""Reading a folder of images: what is read, in which order, what the cache notices, what is refused."""
+"""Reading a folder of images: content, order, cache and rejected folders."""
 
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from lira.data import folder
 from lira.data.folder import read_folder
 from lira.data.readers import read_npz
-from tests.helpers.datasets import N_TEST, N_TRAIN, pixels, rejected, write_images
+from tests.helpers.datasets import N_TEST, N_TRAIN, input_error_line, pixels, write_images
 
 
 def assert_equal(images, written):
@@ -29,19 +30,19 @@ def read(path, root=None):
     return read_folder(path, root or path.parent / "root", progress=False)
 
 
-def caches(root):
+def cache_files(root):
     return [file for file in (root / "cache").iterdir() if file.is_file()]
 
 
 @pytest.fixture
-def pics(tmp_path):
-    write_images(tmp_path / "pics")
-    return tmp_path / "pics"
+def dataset(tmp_path):
+    write_images(tmp_path / "dataset")
+    return tmp_path / "dataset"
 
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The files decoded from now on."""
+    """The files that are decoded, a growing list."""
     files, decode = [], folder._decode
     monkeypatch.setattr(folder, "_decode", lambda file: files.append(file) or decode(file))
     return files
@@ -50,54 +51,54 @@ def decoded(monkeypatch):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("suffix", [".png", ".BMP"])
 def test_folder_is_read_as_written(channels, suffix, tmp_path):
-    written = write_images(tmp_path / "pics", channels, suffix)
+    written = write_images(tmp_path / "dataset", channels, suffix)
     for _ in range(2):  # decoded, then from the cache
-        images = read(tmp_path / "pics")
+        images = read(tmp_path / "dataset")
         assert_equal(images, written)
         assert images.class_names == ("ant", "bee")
         assert (images.channels, images.size) == (channels, (8, 10))
 
 
-def test_same_data_as_npz_has_the_same_fingerprint(tmp_path):
-    written = write_images(tmp_path / "pics")
-    np.savez(tmp_path / "pics.npz", **written, class_names=np.array(["ant", "bee"]))
-    assert read(tmp_path / "pics").fingerprint == read_npz(tmp_path / "pics.npz").fingerprint
+def test_npz_of_the_same_images_has_the_same_fingerprint(tmp_path):
+    written = write_images(tmp_path / "dataset")
+    np.savez(tmp_path / "dataset.npz", **written, class_names=np.array(["ant", "bee"]))
+    assert read(tmp_path / "dataset").fingerprint == read_npz(tmp_path / "dataset.npz").fingerprint
 
 
-def test_order_does_not_depend_on_the_file_system(pics, monkeypatch):
-    first, scandir = read(pics), os.scandir
+def test_order_does_not_depend_on_the_file_system(dataset, monkeypatch):
+    first, scandir = read(dataset), os.scandir
 
     class Reversed(list):
         __enter__, __exit__ = list.__iter__, lambda self, *error: None
 
     monkeypatch.setattr(os, "scandir", lambda path: Reversed(sorted(scandir(path), key=str, reverse=True)))
-    assert read(pics, pics.parent / "other").fingerprint == first.fingerprint
+    assert read(dataset, dataset.parent / "other").fingerprint == first.fingerprint
 
 
 @pytest.mark.parametrize("grey_first", [True, False])
-def test_grey_among_colours_becomes_three_equal_channels(tmp_path, grey_first):
-    written = write_images(tmp_path / "pics")
+def test_grey_images_among_rgb_images_become_three_equal_channels(tmp_path, grey_first):
+    written = write_images(tmp_path / "dataset")
     index = 0 if grey_first else 5
     grey = pixels(8, 10, seed=9)
-    Image.fromarray(grey).save(tmp_path / f"pics/train/ant/{index}.png")
+    Image.fromarray(grey).save(tmp_path / f"dataset/train/ant/{index}.png")
     written["x_train"][index] = grey[..., None]
-    assert_equal(read(tmp_path / "pics"), written)
+    assert_equal(read(tmp_path / "dataset"), written)
 
 
-def test_other_modes_keep_their_colours(tmp_path):
-    written = write_images(tmp_path / "pics")
+def test_other_modes_are_converted_to_rgb(tmp_path):
+    written = write_images(tmp_path / "dataset")
     image = Image.fromarray(written["x_train"][1])
     alpha = Image.fromarray(pixels(8, 10, seed=9))
     image.putalpha(alpha)
-    image.save(tmp_path / "pics/train/ant/1.png")  # RGBA: alpha is dropped
+    image.save(tmp_path / "dataset/train/ant/1.png")  # RGBA: alpha is dropped
     flat = Image.new("RGB", (10, 8), (10, 200, 30))
-    flat.quantize(4).save(tmp_path / "pics/train/ant/2.png")  # a palette
+    flat.quantize(4).save(tmp_path / "dataset/train/ant/2.png")  # a palette
     written["x_train"][2] = (10, 200, 30)
-    assert_equal(read(tmp_path / "pics"), written)
+    assert_equal(read(tmp_path / "dataset"), written)
 
 
 def test_hidden_and_other_files_are_ignored(tmp_path):
-    written = write_images(tmp_path / "pics")
+    written = write_images(tmp_path / "dataset")
     for name in (
         ".DS_Store",
         "train/.hidden.png",
@@ -105,144 +106,142 @@ def test_hidden_and_other_files_are_ignored(tmp_path):
         "train/ant/.9.png",
         "test/bee/Thumbs.db",
     ):
-        (tmp_path / "pics" / name).write_bytes(b"no image")
-    (tmp_path / "pics/train/.ipynb_checkpoints").mkdir()
-    assert_equal(read(tmp_path / "pics"), written)
+        (tmp_path / "dataset" / name).write_bytes(b"no image")
+    (tmp_path / "dataset/train/.ipynb_checkpoints").mkdir()
+    assert_equal(read(tmp_path / "dataset"), written)
 
 
 # ---- the cache
 
 
-def test_second_read_decodes_nothing(pics, decoded, monkeypatch):
-    first = read(pics)
+def test_second_read_decodes_nothing(dataset, decoded, monkeypatch):
+    first = read(dataset)
     assert len(decoded) == 2 * (N_TRAIN + N_TEST)
     decoded.clear()
-    monkeypatch.chdir(pics)
-    for path in (pics, pics.parent / "pics/../pics", "."):
-        assert read_folder(path, pics.parent / "root", progress=False).fingerprint == first.fingerprint
+    monkeypatch.chdir(dataset)
+    for path in (dataset, dataset.parent / "dataset/../dataset", Path()):
+        assert read_folder(path, dataset.parent / "root", progress=False).fingerprint == first.fingerprint
     assert not decoded
-    assert len(caches(pics.parent / "root")) == 1
+    assert len(cache_files(dataset.parent / "root")) == 1
 
 
-def new_pixels(pics):
-    file = pics / "train/ant/3.png"
+def new_pixels(dataset):
+    file = dataset / "train/ant/3.png"
     Image.fromarray(pixels(8, 10, 3, seed=5)).save(file)
 
 
-def newer(pics):
-    file = pics / "test/bee/0.png"
+def newer_file(dataset):
+    file = dataset / "test/bee/0.png"
     time = file.stat().st_mtime_ns
     os.utime(file, ns=(time, time + 1))
 
 
 CHANGES = {
     "changed": new_pixels,
-    "touched": newer,
-    "added": lambda pics: shutil.copy(pics / "train/bee/1.png", pics / "train/bee/99.png"),
-    "removed": lambda pics: (pics / "test/ant/1.png").unlink(),
-    "renamed": lambda pics: (pics / "train/ant/0.png").rename(pics / "train/ant/77.png"),
-    "class renamed": lambda pics: [(pics / s / "ant").rename(pics / s / "ape") for s in ("train", "test")],
+    "touched": newer_file,
+    "added": lambda dataset: shutil.copy(dataset / "train/bee/1.png", dataset / "train/bee/99.png"),
+    "removed": lambda dataset: (dataset / "test/ant/1.png").unlink(),
+    "renamed": lambda dataset: (dataset / "train/ant/0.png").rename(dataset / "train/ant/77.png"),
+    "class renamed": lambda dataset: [(dataset / s / "ant").rename(dataset / s / "ape") for s in ("train", "test")],
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_cache_notices_that_the_folder_changed(change, pics, decoded):
-    read(pics)
+def test_changed_folder_is_decoded_again(change, dataset, decoded):
+    read(dataset)
     decoded.clear()
-    CHANGES[change](pics)
-    images = read(pics)
+    CHANGES[change](dataset)
+    images = read(dataset)
     assert len(decoded) == len(images.x_train) + len(images.x_test)
-    assert images.fingerprint == read(pics, pics.parent / "fresh").fingerprint
+    assert images.fingerprint == read(dataset, dataset.parent / "fresh").fingerprint
 
 
-HARMS = {
-    "cut": lambda data: data[: len(data) // 2],
-    "empty": lambda data: b"",
-    "altered": lambda data: data[:-3000] + bytes([data[-3000] ^ 1]) + data[-2999:],
-    "text": lambda data: b"no cache\n",
+CORRUPTIONS = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "altered": lambda content: content[:-3000] + bytes([content[-3000] ^ 1]) + content[-2999:],
+    "text": lambda content: b"no cache\n",
 }
 
 
-@pytest.mark.parametrize("harm", HARMS)
-def test_corrupted_cache_is_made_again_and_said(harm, pics, decoded, capsys):
-    first = read(pics)
-    (cache,) = caches(pics.parent / "root")
-    good = cache.read_bytes()
-    cache.write_bytes(HARMS[harm](good))
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_corrupted_cache_is_rewritten_with_a_warning(corruption, dataset, decoded, capsys):
+    original = read(dataset)
+    (cache,) = cache_files(dataset.parent / "root")
+    cache.write_bytes(CORRUPTIONS[corruption](cache.read_bytes()))
     decoded.clear()
-    assert read(pics).fingerprint == first.fingerprint
+    assert read(dataset).fingerprint == original.fingerprint
     assert decoded
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert f"{cache} is corrupted" in said[0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: ")
+    assert f"{cache} is corrupted" in line
     decoded.clear()
-    assert read(pics).fingerprint == first.fingerprint
+    assert read(dataset).fingerprint == original.fingerprint
     assert not decoded
 
 
-def test_cache_that_cannot_be_written_is_said_and_done_without(pics, capsys):
-    root = pics.parent / "root"
+def test_cache_that_cannot_be_written_is_a_warning(dataset, capsys):
+    root = dataset.parent / "root"
     root.write_text("a file where the folder should be")
-    assert read(pics).fingerprint == read(pics, pics.parent / "other").fingerprint
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert "cannot write" in said[0]
+    assert read(dataset).fingerprint == read(dataset, dataset.parent / "other").fingerprint
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot write" in line
 
 
-def test_interrupted_write_leaves_neither_cache_nor_rubbish(pics, monkeypatch):
+def test_interrupted_write_leaves_no_files(dataset, monkeypatch):
     def interrupted(file, **arrays):
         file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(np, "savez", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        read(pics)
-    assert caches(pics.parent / "root") == []
+        read(dataset)
+    assert cache_files(dataset.parent / "root") == []
 
 
-def test_folders_of_one_name_have_caches_of_their_own(tmp_path):
-    written = {name: write_images(tmp_path / name / "pics", channels) for name, channels in (("a", 1), ("b", 3))}
+def test_folders_of_the_same_name_have_different_caches(tmp_path):
+    written = {name: write_images(tmp_path / name / "dataset", channels) for name, channels in (("a", 1), ("b", 3))}
     for name in ("a", "b", "a", "b"):
-        assert_equal(read(tmp_path / name / "pics", tmp_path / "root"), written[name])
-    assert len(caches(tmp_path / "root")) == 2
+        assert_equal(read(tmp_path / name / "dataset", tmp_path / "root"), written[name])
+    assert len(cache_files(tmp_path / "root")) == 2
 
 
-def test_progress_is_one_bar_on_stderr(pics, capsys):
-    read_folder(pics, pics.parent / "root", progress=True)
+def test_progress_is_one_bar_on_stderr(dataset, capsys):
+    read_folder(dataset, dataset.parent / "root", progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert "images/s" in err
-    read_folder(pics, pics.parent / "other", progress=False)
+    read_folder(dataset, dataset.parent / "other", progress=False)
     assert capsys.readouterr() == ("", "")
 
 
-# ---- what is refused
+# ---- rejected folders: each function makes a folder invalid and returns the path that the message must name
 
 
-def emptied(pics):
-    for file in (pics / "test/bee").iterdir():
+def empty_class(dataset):
+    for file in (dataset / "test/bee").iterdir():
         file.rename(file.with_suffix(".txt"))
-    return pics / "test/bee"
+    return dataset / "test/bee"
 
 
-def extra_class(pics):
-    shutil.copytree(pics / "train/ant", pics / "train/cat")
-    shutil.copytree(pics / "test/ant", pics / "test/dog")
-    return pics
+def extra_class(dataset):
+    shutil.copytree(dataset / "train/ant", dataset / "train/cat")
+    shutil.copytree(dataset / "test/ant", dataset / "test/dog")
+    return dataset
 
 
-def one_class(pics):
+def one_class(dataset):
     for split in ("train", "test"):
-        shutil.rmtree(pics / split / "bee")
-    return pics
+        shutil.rmtree(dataset / split / "bee")
+    return dataset
 
 
 def put(name, write):
-    def harm(pics):
-        write(pics / name)
-        return pics / name
+    def make_invalid(dataset):
+        write(dataset / name)
+        return dataset / name
 
-    return harm
+    return make_invalid
 
 
 def save(shape, dtype=np.uint8):
@@ -253,16 +252,16 @@ def cut(file):
     file.write_bytes(file.read_bytes()[:-200])
 
 
-def tiny(pics):
-    for file in pics.rglob("*.png"):
+def tiny(dataset):
+    for file in dataset.rglob("*.png"):
         save((1, 1))(file)
-    return pics
+    return dataset
 
 
-REFUSED = {
-    "absent": (lambda pics: pics / "nowhere", ["no such folder"]),
-    "no test": (lambda pics: shutil.rmtree(pics / "test") or pics / "test", ["no such folder"]),
-    "empty class": (emptied, ["class without images", ".png"]),
+INVALID_FOLDERS = {
+    "absent": (lambda dataset: dataset / "nowhere", ["no such folder"]),
+    "no test": (lambda dataset: shutil.rmtree(dataset / "test") or dataset / "test", ["no such folder"]),
+    "empty class": (empty_class, ["class without images", ".png"]),
     "classes differ": (extra_class, ["only in train/: cat", "only in test/: dog"]),
     "one class": (one_class, ["1 class", "at least 2"]),
     "other size": (put("train/bee/4.png", save((9, 10))), ["10x9", "10x8", "ant/0.png"]),
@@ -277,20 +276,20 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_bad_folder_is_refused_by_name(case, pics):
-    harm, told = REFUSED[case]
-    named = harm(pics)
-    line = rejected(read, named if case == "absent" else pics, pics.parent / "root")
-    assert line.startswith(f"{named}: ")
-    assert all(part in line for part in told), line
+@pytest.mark.parametrize("case", INVALID_FOLDERS)
+def test_invalid_folder_is_rejected_by_name(case, dataset):
+    make_invalid, expected = INVALID_FOLDERS[case]
+    path = make_invalid(dataset)
+    line = input_error_line(read, path if case == "absent" else dataset, dataset.parent / "root")
+    assert line.startswith(f"{path}: ")
+    assert all(part in line for part in expected), line
 
 
-def test_link_to_nowhere_is_refused(pics):
-    (pics / "train/ant/99.png").symlink_to(pics / "gone.png")
-    assert "99.png" in rejected(read, pics)
+def test_broken_link_is_rejected(dataset):
+    (dataset / "train/ant/99.png").symlink_to(dataset / "gone.png")
+    assert "99.png" in input_error_line(read, dataset)
 
 
-def test_refusal_stays_one_line_whatever_the_file_is_called(pics):
-    (pics / "train/ant/a\nb.png").write_bytes(b"")
-    assert "a b.png" in rejected(read, pics)
+def test_error_is_one_line_even_if_a_file_name_is_not(dataset):
+    (dataset / "train/ant/a\nb.png").write_bytes(b"")
+    assert "a b.png" in input_error_line(read, dataset)

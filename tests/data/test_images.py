@@ -1,19 +1,17 @@
-"""The checks that every reader ends in, and what a data set in memory can tell of itself."""
+"""The checks of make_images, channel statistics, the fingerprint and duplicates."""
 
 import numpy as np
 import pytest
 
-from lira.data.images import find_duplicates, make_images
-from tests.helpers.datasets import arrays, pixels, rejected
-
-KEYS = ("x_train", "y_train", "x_test", "y_test")
+from lira.data.images import ARRAYS, find_duplicates, make_images
+from tests.helpers.datasets import arrays, input_error_line, pixels
 
 
-def made(**changes):
+def make_with(**changes):
     return make_images("here", **(arrays() | changes))
 
 
-BAD_ARRAYS = {
+INVALID_ARRAYS = {
     "float pixels": ({"x_train": np.zeros((6, 8, 10, 3), np.float32)}, ["x_train is float32", "uint8"]),
     "channels first": ({"x_train": np.zeros((6, 3, 8, 10), np.uint8)}, ["x_train", "(6, 3, 8, 10)", "last"]),
     "two channels": ({"x_test": np.zeros((4, 8, 10, 2), np.uint8)}, ["x_test", "(4, 8, 10, 2)"]),
@@ -37,52 +35,52 @@ BAD_ARRAYS = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_ARRAYS)
-def test_bad_arrays_are_refused_by_name(case):
-    changes, told = BAD_ARRAYS[case]
-    line = rejected(made, **changes)
+@pytest.mark.parametrize("case", INVALID_ARRAYS)
+def test_invalid_arrays_are_rejected_by_name(case):
+    changes, expected = INVALID_ARRAYS[case]
+    line = input_error_line(make_with, **changes)
     assert line.startswith("here: ")
-    assert all(part in line for part in told), line
+    assert all(part in line for part in expected), line
 
 
-def test_statistics_equal_a_plain_computation():
+def test_channel_statistics_equal_those_of_numpy():
     x = pixels(6, 8, 10, 3)
     x[..., 2] = 51  # a constant channel
-    images = made(x_train=x)
+    images = make_with(x_train=x)
     np.testing.assert_allclose(images.mean, x.mean((0, 1, 2)) / 255, rtol=1e-12)
     np.testing.assert_allclose(images.std[:2], x.std((0, 1, 2))[:2] / 255, rtol=1e-12)
     assert images.std[2] == 1 / 255
 
 
-def test_fingerprint_follows_the_content_alone():
+def test_fingerprint_depends_on_the_content_alone():
     names = np.array(["ant", "bee", "cat"])
-    base = made(class_names=names).fingerprint
-    assert made(class_names=names).fingerprint == base
-    good = arrays()
-    changes = {key: good[key].copy() for key in KEYS}
+    base = make_with(class_names=names).fingerprint
+    assert make_with(class_names=names).fingerprint == base
+    original = arrays()
+    changes = {key: original[key].copy() for key in ARRAYS}
     for key in ("x_train", "x_test"):
         changes[key][1, 2, 3, 1] ^= 1
     changes["y_train"][0], changes["y_test"][0] = 1, 1
     changes["class_names"] = np.array(["ant", "bee", "cow"])
-    others = [made(**{"class_names": names} | {k: v}) for k, v in changes.items()]
-    # The same bytes in another shape.
-    reshaped = {key: good[key].reshape(-1, 10, 8, 3) for key in ("x_train", "x_test")}
-    others.append(made(class_names=names, **reshaped))
+    others = [make_with(**{"class_names": names} | {k: v}) for k, v in changes.items()]
+    # the same bytes in another shape
+    reshaped = {key: original[key].reshape(-1, 10, 8, 3) for key in ("x_train", "x_test")}
+    others.append(make_with(class_names=names, **reshaped))
     assert len({base, *(other.fingerprint for other in others)}) == 7
 
 
-def test_overlap_finds_the_planted_images_and_no_others():
+def test_duplicates_are_the_copied_images_and_no_others():
     changes = arrays(n_train=50, n_test=30)
     changes["x_test"][[4, 9, 20]] = changes["x_train"][[7, 7, 0]]
-    changes["x_train"][33] = changes["x_train"][7]  # twice in training: the first is named
+    changes["x_train"][33] = changes["x_train"][7]  # twice in the training set: the first is returned
     changes["x_test"][25] = changes["x_train"][8]
-    changes["x_test"][25, 0, 0, 0] ^= 1  # one bit off is another image
-    test_index, train_index = find_duplicates(made(**changes))
+    changes["x_test"][25, 0, 0, 0] ^= 1  # differs in one bit
+    test_index, train_index = find_duplicates(make_with(**changes))
     assert test_index.tolist() == [4, 9, 20]
     assert train_index.tolist() == [7, 7, 0]
 
 
-def test_overlap_of_distinct_sets_is_empty():
-    test_index, train_index = find_duplicates(made())
+def test_distinct_sets_have_no_duplicates():
+    test_index, train_index = find_duplicates(make_with())
     assert len(test_index) == len(train_index) == 0
     assert test_index.dtype == train_index.dtype == np.int64

@@ -1,4 +1,4 @@
-"""What the tests of reading share: small data sets in each of the formats, refusals."""
+"""Small datasets in each of the formats, and the message of an InputError."""
 
 import gzip
 import hashlib
@@ -19,10 +19,10 @@ def md5(data):
     return hashlib.md5(data).hexdigest()
 
 
-def rejected(read, *args, **options):
-    """The one line in which `read` refuses its input."""
+def input_error_line(function, *args, **options):
+    """The message, a single line, of the InputError that function(*args, **options) raises."""
     with pytest.raises(InputError) as caught:
-        read(*args, **options)
+        function(*args, **options)
     line = str(caught.value)
     assert len(line.splitlines()) == 1
     return line
@@ -34,32 +34,32 @@ def pixels(*shape, seed=0):
 
 def arrays(channels=3, n_train=6, n_test=4, names=None):
     shape = (8, 10, channels) if channels else (8, 10)
-    found = {
+    content = {
         "x_train": pixels(n_train, *shape),
         "y_train": np.arange(n_train) % 3,
         "x_test": pixels(n_test, *shape, seed=1),
         "y_test": np.arange(n_test) % 3,
     }
-    return found if names is None else found | {"class_names": np.array(names)}
+    return content if names is None else content | {"class_names": np.array(names)}
 
 
 # ---- a folder
 
-N_TRAIN, N_TEST = 11, 3  # a class; more than ten, so that 10.png must come after 9.png
+N_TRAIN, N_TEST = 11, 3  # per class; more than ten, so that 10.png must come after 9.png
 
 
 def write_images(path, channels=3, suffix=".png", classes=("ant", "bee")):
-    """A folder of random images of 8x10 pixels; returns the arrays that it holds, in the order due."""
-    found = {}
+    """A folder of random images of 8x10 pixels; returns its arrays in the order in which they must be read."""
+    content = {}
     for seed, (split, n) in enumerate((("train", N_TRAIN), ("test", N_TEST))):
         x = pixels(len(classes) * n, 8, 10, *([3] if channels == 3 else []), seed=seed)
         y = np.repeat(np.arange(len(classes)), n)
-        for index in reversed(range(len(x))):  # the order of creation is not the order due
+        for index in reversed(range(len(x))):  # created in another order than they are read
             file = path / split / classes[y[index]] / f"{index % n}{suffix}"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(x[index]).save(file)
-        found |= {f"x_{split}": x, f"y_{split}": y}
-    return found
+        content |= {f"x_{split}": x, f"y_{split}": y}
+    return content
 
 
 # ---- archives in the official formats
@@ -74,7 +74,7 @@ def write_tar(path, files):
 
 
 def batch(x, **labels):
-    """A batch of the official archives: rows of 3,072 bytes, the red plane first, as in x (N, 3, 32, 32)."""
+    """A batch file of the official archives: rows of 3,072 bytes, the red plane first, as in x (N, 3, 32, 32)."""
     return pickle.dumps({"data": x.reshape(len(x), -1), **labels}, protocol=2)
 
 
@@ -104,7 +104,7 @@ def write_cifar100(root, monkeypatch):
 
 
 def install(dataset, root, files, meta_name, meta, monkeypatch):
-    """Write the archive and put its checksums where torchvision has those of the official one."""
+    """Write the archive and put its checksums in place of those of the official one in torchvision."""
     lists = {"test_list": [name for name in files if name.startswith("test")]}
     lists["train_list"] = [name for name in files if name not in lists["test_list"]]
     for key, names in lists.items():

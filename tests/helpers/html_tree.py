@@ -29,7 +29,7 @@ class _Builder(HTMLParser):
 
 
 def parse(page: str) -> ElementTree.Element:
-    """The html element; fails where a tag is not closed."""
+    """The html element. Fails where a tag is not closed."""
     builder = _Builder()
     builder.feed(page)
     builder.close()

@@ -1,9 +1,9 @@
-"""Runs train_model.main and kills it, without a chance to clean up, at a chosen moment of its writing to disk.
+"""Runs train_model.main and kills it, without a chance to clean up, at a chosen step of its writing to disk.
 
-    torchrun … tests/helpers/killing.py MOMENT train_model's flags …      (kills rank 1, before the first restart only)
+    torchrun … tests/helpers/killing.py STEP train_model's flags …      (kills rank 1, before the first restart only)
 
-A moment is a step of a write: a temporary file opened, each part of its bytes written, forced to disk, renamed, the
-folder forced to disk, a file removed. Whatever a process does between two moments leaves the same files behind."""
+A step: a temporary file opened, a part of its bytes written, forced to disk, renamed, the folder forced to disk, a
+file removed. What a process does between two steps does not change the files on disk."""
 
 import os
 import resource
@@ -12,21 +12,25 @@ import sys
 from multiprocessing import get_context
 from pathlib import Path
 
+import torch
+
+from lira.storage.checksums import digest
+
 PARTS = 3  # in which the bytes of a file are written
 
 
-class Moments:
-    """Counts the moments, and kills this process at the one that is asked for."""
+class WriteSteps:
+    """Counts the steps, and kills this process at step kill_at."""
 
-    def __init__(self, fatal: int | None = None):
-        self.passed, self.fatal = 0, fatal
+    def __init__(self, kill_at: int | None = None):
+        self.count, self.kill_at = 0, kill_at
 
     def __call__(self):
-        self.passed += 1
-        if self.passed == self.fatal:
+        self.count += 1
+        if self.count == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def around(self, function):
+    def before(self, function):
         def counted(*args, **kwargs):
             self()
             return function(*args, **kwargs)
@@ -34,34 +38,34 @@ class Moments:
         return counted
 
     def install(self):
-        """Only for a process that is thrown away: nothing puts the original functions back."""
+        """Only for a process that is thrown away: the original functions are not restored."""
         fdopen = os.fdopen
 
         def opened(*args, **kwargs):
             file = fdopen(*args, **kwargs)
             if "w" in str(args[1:]):
-                file = _Parts(file, self)
+                file = _FileInParts(file, self)
             return file
 
         os.fdopen = opened
-        os.fsync = self.around(os.fsync)
-        Path.replace = self.around(Path.replace)
-        Path.unlink = self.around(Path.unlink)
+        os.fsync = self.before(os.fsync)
+        Path.replace = self.before(Path.replace)
+        Path.unlink = self.before(Path.unlink)
 
 
-class _Parts:
-    """A file that writes its bytes in parts, each of them on its way to the disk before the next moment."""
+class _FileInParts:
+    """A file that writes its bytes in parts, each flushed before the next step."""
 
-    def __init__(self, file, moments):
-        self._file, self._moments = file, moments
+    def __init__(self, file, steps):
+        self._file, self._steps = file, steps
 
     def write(self, content):
         content = memoryview(content).cast("B")
-        step = -(-len(content) // PARTS) or 1
-        for start in range(0, len(content), step):
-            self._file.write(content[start : start + step])
+        size = -(-len(content) // PARTS) or 1
+        for start in range(0, len(content), size):
+            self._file.write(content[start : start + size])
             self._file.flush()
-            self._moments()
+            self._steps()
         return len(content)
 
     def __getattr__(self, name):
@@ -74,53 +78,57 @@ class _Parts:
         self._file.close()
 
 
-def _child(argv, fatal, limit, result):
-    import torch
-
+def _child(argv, kill_at, max_file_bytes, result):
     import train_model
 
     torch.set_num_threads(1)
-    moments = Moments(fatal)
-    moments.install()
-    if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    result.put((train_model.main(argv), moments.passed))
+    steps = WriteSteps(kill_at)
+    steps.install()
+    if max_file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
+    result.put((train_model.main(argv), steps.count))
 
 
-def start(argv, *, fatal=None, limit=None):
-    """A process of its own that runs train_model.main(argv), from a server that has imported everything already.
+def start(argv, *, kill_at=None, max_file_bytes=None):
+    """A new process that runs train_model.main(argv), forked from a server that has imported everything already.
 
-    fatal: the moment at which it dies; limit: bytes a file may grow to, as a stand-in for a full disk."""
+    kill_at: the step at which it is killed; max_file_bytes: size limit of a file, as a stand-in for a full disk."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["train_model"])
     result = context.SimpleQueue()
-    process = context.Process(target=_child, args=(argv, fatal, limit, result))
+    process = context.Process(target=_child, args=(argv, kill_at, max_file_bytes, result))
     process.start()
     process.result = result
     return process
 
 
-def run(argv, **how):
-    """Start, wait. Returns (exit status of main, moments that passed); (None, None) for one that was killed."""
-    process = start(argv, **how)
-    process.join_workers()
+def run(argv, **settings):
+    """Start, wait. Returns (exit status of main, number of steps); (None, None) if the process was killed."""
+    process = start(argv, **settings)
+    process.join()
     return process.result.get() if process.exitcode == 0 else (None, None)
 
 
-def _as_worker(moment, argv):
-    """One of torchrun's two workers; they begin together, so that the second has a model to die of."""
+def weights(folder):
+    """File name -> digest of the weights of every model under folder."""
+    paths = sorted((folder / "model").glob("*/*.pt"))
+    return {path.name: digest(torch.load(path, weights_only=True)["weights"]) for path in paths}
+
+
+def _as_worker(kill_at, argv):
+    """One of torchrun's two workers. They begin together, so that the second gets a model before it is killed."""
     import train_model
 
-    train_all = train_model.fleet.train_all
+    train_all = train_model.schedule.train_all
 
     def begin_together(*args, workers, **kwargs):
         if not workers.restarts:
             workers.barrier("begin the test")
             if workers.rank == 1:
-                Moments(moment).install()
+                WriteSteps(kill_at).install()
         return train_all(*args, workers=workers, **kwargs)
 
-    train_model.fleet.train_all = begin_together
+    train_model.schedule.train_all = begin_together
     return train_model.main(argv)
 
 

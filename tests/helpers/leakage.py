@@ -1,4 +1,4 @@
-"""Whether scores of shadows that played the target tell anything where phi knows nothing of membership."""
+"""The null case: the AUC of leave-one-out scores where phi is independent of membership."""
 
 import numpy as np
 from scipy.stats import rankdata
@@ -7,36 +7,36 @@ from lira.attacks.run import leave_one_out
 from tests.helpers.shadows import scores
 
 
-def auc_by_sample(score, truth):
-    """(AUC, standard error) over all shadows together. score: float64 (S, N), NaN left out; truth: bool (S, N).
+def auc_by_sample(score, member):
+    """(AUC, standard error) over all shadows together. score: float64 (S, N), NaN left out; member: bool (S, N).
 
-    Shadows that played the target share the scores of their samples, so that only samples are independent:
-    the variance is that of DeLong's placements summed by sample."""
+    The scores of one sample depend on the same shadows, so that only samples are independent: the variance is that of
+    DeLong's placements summed by sample."""
     shadow, sample = np.nonzero(~np.isnan(score))
-    values, inside = score[shadow, sample], truth[shadow, sample]
-    members, others = inside.sum(), (~inside).sum()
+    values, inside = score[shadow, sample], member[shadow, sample]
+    n_members, n_nonmembers = inside.sum(), (~inside).sum()
     ranks = rankdata(values)
     placement = np.empty(len(values))
-    placement[inside] = (ranks[inside] - rankdata(values[inside])) / others
-    placement[~inside] = 1 - (ranks[~inside] - rankdata(values[~inside])) / members
+    placement[inside] = (ranks[inside] - rankdata(values[inside])) / n_nonmembers
+    placement[~inside] = 1 - (ranks[~inside] - rankdata(values[~inside])) / n_members
     area = placement[inside].mean()
-    weight = np.where(inside, 1 / members, 1 / others)
+    weight = np.where(inside, 1 / n_members, 1 / n_nonmembers)
     influence = np.bincount(sample, (placement - area) * weight, minlength=score.shape[1])
     return area, np.sqrt(np.sum(influence**2))
 
 
-def without_information(design, n_shadows, n_samples, *, seed, attacks=None):
-    """dict of (AUC, standard errors that it lies from 0.5) of every attack with leave_one_out, phi without a gap.
+def null_aucs(design, n_shadows, n_samples, *, seed, attacks=None):
+    """dict: attack -> (AUC of leave_one_out, its distance from 0.5 in standard errors), phi without a gap.
 
     Attacks that can score no sample are left out."""
     n_targets = 2 if design == "equal over all" else 1  # an even number of models in all
     phi, member = scores(seed, n_targets=n_targets, n_shadows=n_shadows, n_samples=n_samples, gap=0.0, design=design)
     by_attack: dict = {}
-    for scored in leave_one_out(phi, member, n_targets=n_targets, attacks=attacks):
-        by_attack.setdefault(scored.attack, []).append(scored.score)
+    for result in leave_one_out(phi, member, n_targets=n_targets, attacks=attacks):
+        by_attack.setdefault(result.attack, []).append(result.score)
     result = {}
-    for name, played in by_attack.items():
-        if not np.isnan(played).all():
-            area, error = auc_by_sample(np.stack(played), member[n_targets:])
+    for name, attack_scores in by_attack.items():
+        if not np.isnan(attack_scores).all():
+            area, error = auc_by_sample(np.stack(attack_scores), member[n_targets:])
             result[name] = (area, (area - 0.5) / error)
     return result

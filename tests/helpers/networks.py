@@ -1,10 +1,13 @@
-"""Networks for the tests of a fleet: small, with all that a resume file has to carry (buffers, dropout's draws)."""
+"""Small networks for the tests, on the command line `tests.helpers.networks:mlp`."""
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 
 def tiny(num_classes, in_channels):
+    """Holds all that a resume file has to restore: buffers, and dropout's random draws."""
     return nn.Sequential(
         nn.Flatten(),
         nn.LazyLinear(12),
@@ -15,29 +18,34 @@ def tiny(num_classes, in_channels):
     )
 
 
-def _unlucky() -> bool:
-    """True for some of the models: a draw that depends on the model's seed alone, and uses up no random number."""
-    return torch.initial_seed() % 3 == 0
+def mlp(num_classes, in_channels):
+    """Overfits 340 images in a second, so that attacks succeed."""
+    pooled = in_channels * 14 * 14
+    layers = (nn.AdaptiveAvgPool2d(14), nn.Flatten(), nn.Linear(pooled, 32), nn.ReLU(), nn.Linear(32, num_classes))
+    return nn.Sequential(*layers)
 
 
-def diverging(num_classes, in_channels):
-    """Some of the models have no finite loss."""
-    model = tiny(num_classes, in_channels)
-    if _unlucky():
-        model.append(_Lambda(lambda x: x * float("nan")))
-    return model
+def normed(num_classes, in_channels):
+    """With batch normalization: in train mode an image's logits depend on the other images of its batch."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, 8, 3, stride=2, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(3),
+        nn.Flatten(),
+        nn.Linear(72, num_classes),
+    )
 
 
-def hungry(num_classes, in_channels):
-    """Some of the models ask for a petabyte as soon as they train."""
-    model = tiny(num_classes, in_channels)
-    if _unlucky():
-        model.append(_Lambda(lambda x: x + torch.empty(2**50).sum() if x.requires_grad else x))
-    return model
+def lazy(num_classes, in_channels):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
 
 
-class _Lambda(nn.Module):
-    def __init__(self, function):
+# --- networks that fail --------------------------------------------------------------------------------------------
+
+
+class _Call(nn.Module):
+    def __init__(self, function: Callable):
         super().__init__()
         self.function = function
 
@@ -45,24 +53,25 @@ class _Lambda(nn.Module):
         return self.function(x)
 
 
-def mlp(num_classes, in_channels):
-    """Learns 340 images by heart in a second, and gives them away."""
-    pooled = in_channels * 14 * 14
-    layers = (nn.AdaptiveAvgPool2d(14), nn.Flatten(), nn.Linear(pooled, 32), nn.ReLU(), nn.Linear(32, num_classes))
-    return nn.Sequential(*layers)
+def _fails_for_this_seed() -> bool:
+    """True for some models of a run: depends on the model's seed alone and consumes no random number."""
+    return torch.initial_seed() % 3 == 0
 
 
-def normed(num_classes, in_channels):
-    """With batch normalisation, whose answers depend on the neighbours in train mode, and in eval mode must not."""
-    layers = (
-        nn.Conv2d(in_channels, 8, 3, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(72, num_classes),
-    )  # fmt: skip
-    return nn.Sequential(*layers)
+def diverging(num_classes, in_channels):
+    """For some models of a run the loss is not finite."""
+    model = tiny(num_classes, in_channels)
+    if _fails_for_this_seed():
+        model.append(_Call(lambda x: x * float("nan")))
+    return model
 
 
-def lazy(num_classes, in_channels):
-    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
+def hungry(num_classes, in_channels):
+    """Some models of a run allocate a petabyte as soon as they train."""
+    model = tiny(num_classes, in_channels)
+    if _fails_for_this_seed():
+        model.append(_Call(lambda x: x + torch.empty(2**50).sum() if x.requires_grad else x))
+    return model
 
 
 def one_logit_too_many(num_classes, in_channels):
@@ -73,25 +82,9 @@ def no_module(num_classes, in_channels):
     return "a string"
 
 
+def wrong_shape(num_classes, in_channels):
+    return _Call(lambda x: torch.zeros(1, 2, 3))
+
+
 def fails(num_classes, in_channels):
     raise RuntimeError("first line\nsecond line")
-
-
-def fails_in_training(num_classes, in_channels):
-    return nn.Sequential(_FailsInTraining(), mlp(num_classes, in_channels))
-
-
-class _FailsInTraining(nn.Module):
-    def forward(self, x):
-        if self.training:
-            raise RuntimeError("first line\nsecond line")
-        return x
-
-
-class _Other(nn.Module):
-    def forward(self, x):
-        return torch.zeros(1, 2, 3)
-
-
-def wrong_shape(num_classes, in_channels):
-    return _Other()

@@ -1,4 +1,4 @@
-"""What the tests of the two scripts share: networks that train in a moment, flags, calling main()."""
+"""What the tests of the two scripts share: flags of a small run, calling main(), comparing folders."""
 
 import contextlib
 import io
@@ -12,44 +12,41 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FLAGS = shlex.split(
-    "--dataset digits --network tests.helpers.networks:mlp --disable-dp --epochs 30 --n-shadows 4 --n-runs 2 --n-train 40 "
-    "--lr 0.1 --eval-every 20 --no-augment --precision fp32 --device cpu"
+    "--dataset digits --network tests.helpers.networks:mlp --disable-dp --epochs 30 --n-shadows 4 --n-runs 2 "
+    "--n-train 40 --lr 0.1 --eval-every 20 --no-augment --precision fp32 --device cpu"
 )
 
 
-# --- calling the scripts -------------------------------------------------------------------------------------------
-
-
-def script(name, argv, cwd, **how):
-    """The real script in a process of its own, on one thread."""
+def script(name, argv, cwd, **options):
+    """Run the script in a subprocess, on one thread. Returns a CompletedProcess."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / name), *map(str, argv)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, **how)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, **options)
 
 
 @dataclass(frozen=True)
-class Called:
-    """What one call of a script gave: its exit status and all that it wrote."""
+class ScriptResult:
+    """Exit status and output of one call of main()."""
 
     status: int
     out: str
     err: str
 
 
-def call(main, argv) -> Called:
+def call(main, argv) -> ScriptResult:
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         status = main(list(map(str, argv)))
-    return Called(status, out.getvalue(), err.getvalue())
+    return ScriptResult(status, out.getvalue(), err.getvalue())
 
 
 def rejected(main, argv) -> str:
-    """The one line in which a script refuses its flags, with exit status 2 and without bars."""
-    called = call(main, argv)
-    assert called.status == 2, called.out + called.err
-    assert called.err.startswith("error: ")
-    assert called.err.endswith("\n")
-    assert len(called.err.splitlines()) == 1, called.err
-    return called.err
+    """The error, one line on stderr, of a script that ends with exit status 2 and shows no progress bar."""
+    result = call(main, argv)
+    assert result.status == 2, result.out + result.err
+    assert result.err.startswith("error: ")
+    assert result.err.endswith("\n")
+    assert len(result.err.splitlines()) == 1, result.err
+    return result.err
 
 
 def run_folders(folder) -> list[str]:
@@ -57,18 +54,18 @@ def run_folders(folder) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A run on disk with what its two scripts said."""
+class FinishedRun:
+    """A run on disk with the output of its two scripts."""
 
     folder: Path
     argv: list[str]
-    trained: Called
-    attacked: Called
+    trained: ScriptResult
+    attacked: ScriptResult
 
     @classmethod
-    def made_in(cls, folder: Path, flags: list[str]) -> "Finished":
-        """Trained and attacked by main()."""
-        import attack_lira  # here: the scripts import this file too, for its networks
+    def create(cls, folder: Path, flags: list[str]) -> "FinishedRun":
+        """Train and attack by main()."""
+        import attack_lira  # here: conftest.py imports this file for every test
         import train_model
 
         argv = [*flags, *run_folders(folder)]
@@ -84,11 +81,11 @@ class Finished:
     def results(self) -> Path:
         return next((self.folder / "result").iterdir())
 
-    def copy(self, folder) -> "Finished":
+    def copy(self, folder) -> "FinishedRun":
         for name in ("model", "result"):
             shutil.copytree(self.folder / name, folder / name)
-        kept = self.argv[: -len(run_folders(folder))]
-        return Finished(folder, [*kept, *run_folders(folder)], self.trained, self.attacked)
+        flags = self.argv[: -len(run_folders(folder))]
+        return FinishedRun(folder, [*flags, *run_folders(folder)], self.trained, self.attacked)
 
 
 def contents(folder, pattern="*") -> dict[str, bytes]:
@@ -97,7 +94,7 @@ def contents(folder, pattern="*") -> dict[str, bytes]:
 
 
 def stamps(folder, pattern="*") -> dict[str, tuple[int, int]]:
-    """Relative path -> (inode, time of change): equal before and after where nobody wrote."""
+    """Relative path -> (inode, time of modification) of every file under a folder: equal if nothing was written."""
     return {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in folder.rglob(pattern)

@@ -1,6 +1,9 @@
-"""Scores of random shadows, their members drawn in the ways that the attacks tell apart."""
+"""Random scores of targets and shadows, their members drawn by the designs that the attacks distinguish."""
 
 import numpy as np
+
+from lira.attacks.metrics import auc
+from lira.attacks.run import attack_targets
 
 
 def pairs(generator, n_models, n_samples):
@@ -23,7 +26,7 @@ DESIGNS = {"pairs": pairs, "halves": halves, "equal": equal_counts}
 
 
 def members(generator, n_targets, n_shadows, n_samples, design):
-    """bool (M, N). Targets draw independently, shadows by the design; "equal over all" counts the targets too."""
+    """bool (M, N). Targets draw independently, shadows by the design; "equal over all" includes the targets."""
     if design == "equal over all":
         return equal_counts(generator, n_targets + n_shadows, n_samples)
     targets = halves(generator, n_targets, n_samples)
@@ -34,6 +37,13 @@ def scores(seed, *, n_targets=1, n_shadows=8, n_samples=50, n_queries=1, gap=1.0
     """(phi (M, N, A), member (M, N))."""
     generator = np.random.default_rng(seed)
     member = members(generator, n_targets, n_shadows, n_samples, design)
-    level = generator.normal(2.0, 3.0, size=(n_samples, 1))
-    phi = level + gap * member[..., None] + generator.normal(size=(*member.shape, n_queries))
+    mean_out = generator.normal(2.0, 3.0, size=(n_samples, 1))
+    phi = mean_out + gap * member[..., None] + generator.normal(size=(*member.shape, n_queries))
     return {"normal": phi, "ties": np.round(phi), "constant": np.full_like(phi, 0.3)}[kind], member
+
+
+def mean_auc(phi, member, n_targets, attacks=None):
+    """dict: attack -> mean AUC over the targets."""
+    results = attack_targets(phi, member, n_targets=n_targets, attacks=attacks)
+    areas = [(result.attack, auc(result.score, member[result.target])) for result in results]
+    return {name: np.mean([area for attack, area in areas if attack == name]) for name, _ in areas}

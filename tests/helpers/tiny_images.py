@@ -1,4 +1,4 @@
-"""Small random data for the tests of the engine rooms."""
+"""Small random images, in memory and in an ImageStore."""
 
 import numpy as np
 import torch

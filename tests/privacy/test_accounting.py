@@ -1,3 +1,5 @@
+"""Accounted epsilon and the noise multiplier for a target epsilon."""
+
 import pytest
 from opacus.accountants.utils import get_noise_multiplier
 
@@ -6,8 +8,8 @@ from lira.privacy.accounting import epsilon, min_noise_multiplier
 
 
 @pytest.mark.parametrize(("target", "rate", "steps"), [(8.0, 0.25, 60), (1.0, 0.01, 500), (15.0, 0.5, 20)])
-def test_the_noise_is_that_of_opacus_own_search(target, rate, steps):
-    by_opacus = get_noise_multiplier(
+def test_noise_multiplier_equals_that_of_opacus(target, rate, steps):
+    expected = get_noise_multiplier(
         target_epsilon=target,
         target_delta=1e-5,
         sample_rate=rate,
@@ -15,15 +17,15 @@ def test_the_noise_is_that_of_opacus_own_search(target, rate, steps):
         accountant="prv",
         epsilon_tolerance=0.01,
     )
-    assert min_noise_multiplier(target, "prv", rate, steps, 1e-5) == by_opacus
-    assert target - 0.01 <= epsilon("prv", ((by_opacus, rate, steps),), 1e-5) <= target
+    assert min_noise_multiplier(target, "prv", rate, steps, 1e-5) == expected
+    assert target - 0.01 <= epsilon("prv", ((expected, rate, steps),), 1e-5) <= target
 
 
 @pytest.mark.parametrize(("sigma", "delta"), [(1e-200, 1e-5), (1e200, 1e-5)])
-def test_noise_out_of_all_proportion_is_one_line(sigma, delta):
+def test_extreme_noise_multiplier_is_rejected(sigma, delta):
     with pytest.raises(InputError, match="no epsilon can be computed for a noise multiplier"):
         epsilon("rdp", ((sigma, 0.25, 60),), delta)
 
 
-def test_no_step_costs_nothing():
+def test_without_steps_epsilon_is_zero():
     assert epsilon("prv", (), 1e-5) == 0.0

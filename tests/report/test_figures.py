@@ -1,4 +1,4 @@
-"""Figures that can be drawn from whatever there is, for paper, for a light and for a dark page."""
+"""Each kind of panel, as PNG, PDF and SVG, in light and in dark colours."""
 
 import re
 import warnings
@@ -16,7 +16,7 @@ from lira.report.figures import Panel
 
 
 def axes_of(draw, *args, **settings):
-    """What one panel draws on, after drawing it in each of its three forms with warnings as errors."""
+    """The axes of one panel, after it was written as PNG, PDF and both SVGs with warnings as errors."""
     panel = Panel(lambda axes: draw(axes, *args, **settings), "")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -32,15 +32,14 @@ def axes_of(draw, *args, **settings):
 
 
 def logs(models=("target_00", "shadow_00", "shadow_01"), epochs=3):
-    return {
-        name: pd.DataFrame(
-            {
-                "epoch": range(1, epochs + 1), "train_loss": 1.0, "train_accuracy": 0.5,
-                "test_loss": [None] * (epochs - 1) + [1.2], "test_accuracy": [None] * (epochs - 1) + [0.4],
-            }
-        ).astype(float)
-        for name in models
-    }  # fmt: skip
+    columns = {
+        "epoch": range(1, epochs + 1),
+        "train_loss": 1.0,
+        "train_accuracy": 0.5,
+        "test_loss": [None] * (epochs - 1) + [1.2],
+        "test_accuracy": [None] * (epochs - 1) + [0.4],
+    }
+    return {name: pd.DataFrame(columns).astype(float) for name in models}
 
 
 def curves(names):
@@ -51,7 +50,7 @@ def curves(names):
 
 
 def test_the_dark_figure_is_the_light_one_in_other_colours():
-    panel = Panel(lambda axes: figures.roc(axes, curves(ATTACKS), {}, highlighted=["lira", "loss"], floor=0.01), "")
+    panel = Panel(lambda axes: figures.roc(axes, curves(ATTACKS), {}, highlighted=["lira", "loss"], min_rate=0.01), "")
     light, dark = figures.svg(panel)
     assert {colour.lower() for colour in re.findall("#[0-9a-fA-F]{6}", light)} <= set(figures.DARK)
     assert {colour.lower() for colour in re.findall("#[0-9a-fA-F]{6}", dark)} <= set(figures.DARK.values())
@@ -64,41 +63,41 @@ def test_equal_figures_are_equal_bytes():
     assert figures.svg(panel) == figures.svg(panel)
 
 
-def test_attacks_differ_without_colour_too():
-    axes = axes_of(figures.roc, curves(ATTACKS), {}, highlighted=["learned", "lira"], floor=0.01)
+def test_attacks_differ_in_colour_or_dash():
+    axes = axes_of(figures.roc, curves(ATTACKS), {}, highlighted=["learned", "lira"], min_rate=0.01)
     lines = [line for line in axes.lines if line.get_label() in ATTACKS]
     assert len({(to_hex(line.get_color()), str(line._unscaled_dash_pattern)) for line in lines}) == len(ATTACKS)
     assert [line.get_label() for line in lines][:2] == ["learned", "lira"]
-    runs = axes_of(figures.roc, curves("ABCDEFGH"), {}, highlighted=list("ABCDEFGH"), floor=0.01).lines[:8]
+    runs = axes_of(figures.roc, curves("ABCDEFGH"), {}, highlighted=list("ABCDEFGH"), min_rate=0.01).lines[:8]
     assert len({(to_hex(line.get_color()), str(line._unscaled_dash_pattern)) for line in runs}) == 8
     assert {line.get_label() for line in lines if line.get_lw() > 2} == {"learned", "lira"}
 
 
-def test_text_on_either_page_can_be_read():
-    """Contrast by WCAG of ink on paper at least 7, of the second ink 4.5, of lines 2.9."""
+def test_text_has_contrast_on_both_pages():
+    """WCAG contrast with the page: text above 7, secondary text above 4.5, lines above 2."""
 
-    def light(colour):
+    def luminance(colour):
         parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
         parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
-    def contrast(one, other):
-        bright, dim = sorted((light(one), light(other)), reverse=True)
-        return (bright + 0.05) / (dim + 0.05)
+    def contrast(*colours):
+        dark, bright = sorted(map(luminance, colours))
+        return (bright + 0.05) / (dark + 0.05)
 
-    for paper, ink in (("#fbfaf7", list(figures.DARK)), ("#141517", list(figures.DARK.values()))):
-        assert contrast(paper, ink[0]) > 7
-        assert contrast(paper, ink[1]) > 4.5
-        assert contrast(paper, ink[3]) > 4.5, "the accent is text too"
-        assert all(contrast(paper, colour) > 2 for colour in ink[3:])
+    for page, colours in (("#fbfaf7", list(figures.DARK)), ("#141517", list(figures.DARK.values()))):
+        assert contrast(page, colours[0]) > 7
+        assert contrast(page, colours[1]) > 4.5
+        assert contrast(page, colours[3]) > 4.5, "text has the accent colour too"
+        assert all(contrast(page, colour) > 2 for colour in colours[3:])
 
 
 # --- what is drawn -------------------------------------------------------------------------------------------------
 
 
 def test_curves_are_drawn_as_steps_with_their_intervals():
-    bars = {"lira": [(0.1, 0.05, 0.2, 0.4, 0.3, 0.5)]}
-    axes = axes_of(figures.roc, curves(["lira", "loss"]), bars, highlighted=["lira"], floor=0.01)
+    intervals = {"lira": [(0.1, 0.05, 0.2, 0.4, 0.3, 0.5)]}
+    axes = axes_of(figures.roc, curves(["lira", "loss"]), intervals, highlighted=["lira"], min_rate=0.01)
     (line,) = [line for line in axes.lines if line.get_label() == "lira"]
     assert line.get_drawstyle() == "steps-post"
     assert line.get_xdata().tolist() == [0, 0.1, 0.5, 1]
@@ -108,10 +107,10 @@ def test_curves_are_drawn_as_steps_with_their_intervals():
     assert ([0.05, 0.2], [0.4, 0.4]) in drawn
 
 
-def test_histograms_hold_every_sample_once():
+def test_histograms_count_every_sample_once():
     rng = np.random.default_rng(0)
-    members, others = rng.normal(2, 1, 300), rng.normal(0, 9, 200)
-    axes = axes_of(figures.histogram, "lira", members, others, [0.5, 0.7])
+    members, nonmembers = rng.normal(2, 1, 300), rng.normal(0, 9, 200)
+    axes = axes_of(figures.histogram, "lira", members, nonmembers, [0.5, 0.7])
     heights = [patch.get_data().values.sum() for patch in axes.patches]
     assert sorted(heights) == [200, 200, 300, 300], "filled and outlined"
 
@@ -119,24 +118,24 @@ def test_histograms_hold_every_sample_once():
 @pytest.mark.parametrize("threshold", [0.0, np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("score", [np.zeros(10), np.arange(10.0), np.empty(0)])
 def test_equal_scores_and_any_threshold_can_be_drawn(score, threshold):
-    """Where no guess is better than none the threshold is inf, and without held-out scores there is none."""
+    """The threshold is inf where guessing no member is best, and NaN without held-out scores."""
     axes_of(figures.histogram, "loss", score, score[: len(score) // 2], [threshold])
 
 
 @pytest.mark.parametrize(
     "models", [("target_00",), ("shadow_00",), ("target_03",), ("target_00", "target_01", "shadow_00")]
 )
-def test_training_curves_are_drawn_from_the_logs_there_are(models):
+def test_training_curves_are_drawn_for_any_models(models):
     axes = axes_of(figures.training, logs(models), "accuracy")
     assert len(axes.lines) == 2 * sum(name.startswith("target") for name in models)
     assert len(axes.collections) == 2 * ("shadow_00" in models)
 
 
-def test_the_band_reaches_from_the_lowest_to_the_highest_shadow():
-    told = logs(("shadow_00", "shadow_01", "shadow_02"))
-    for number, log in enumerate(told.values()):
+def test_the_band_is_from_the_lowest_to_the_highest_shadow():
+    shadow_logs = logs(("shadow_00", "shadow_01", "shadow_02"))
+    for number, log in enumerate(shadow_logs.values()):
         log["train_accuracy"] = 0.3 + 0.1 * number
-    band = axes_of(figures.training, told, "accuracy").collections[0].get_paths()[0].vertices
+    band = axes_of(figures.training, shadow_logs, "accuracy").collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == pytest.approx(0.3)
     assert band[:, 1].max() == pytest.approx(0.5)
 
@@ -151,12 +150,12 @@ def test_the_curve_has_a_point_for_every_number_of_shadows():
     assert len(axes.collections[0].get_segments()) == 3
 
 
-def test_class_names_are_shown_as_they_are():
+def test_class_names_and_images_are_drawn_unchanged():
     names = ["$x_{$", "a\\b", "<&>", "猫", "long " * 20]
     table = pd.DataFrame({"class": names, "accuracy": 0.6, "accuracy_low": 0.5, "accuracy_high": 0.7})
     axes = axes_of(figures.classes, table, 0.5)
     assert [label.get_text() for label in axes.get_yticklabels()][:4] == names[:4]
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 8, 8), dtype=np.uint8)
     axes = axes_of(figures.exposed, [list(zip(images, names, strict=True)), []], ["most", "least"])
-    for image, image in zip(axes.images, images, strict=True):
-        np.testing.assert_array_equal(image.get_array(), image.transpose(1, 2, 0))
+    for drawn, image in zip(axes.images, images, strict=True):
+        np.testing.assert_array_equal(drawn.get_array(), image.transpose(1, 2, 0))

@@ -1,49 +1,49 @@
-"""The table on the screen."""
+"""The table of the terminal, and the text of the audit."""
 
 import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lira.attacks import tables
 from lira.attacks.held_out import AttackResult
 from lira.attacks.metrics import clopper_pearson
 from lira.attacks.registry import ATTACKS
-from lira.report.text import has_colours, terminal_table
-from tests.helpers.attack_inputs import N, played, truths
+from lira.report.text import WIDTH, audit_lines, audit_summary, has_colours, terminal_table
+from tests.helpers.attack_inputs import N, inputs_and_results, truths
 
 
-def summary_of(given, scored):
-    table = tables.attack_table(scored, given.member, given.names, convention="lira", queries=given.phi.shape[2])
-    return tables.summary_table(table)
+def summary_of(attack_inputs, results):
+    names = attack_inputs.model_names
+    return tables.summary_table(tables.attack_table(results, attack_inputs.member, names, convention="lira", queries=1))
 
 
 @pytest.mark.parametrize("n_targets", [1, 3])
-def test_the_screen_shows_the_guesses_of_all_targets_together(n_targets):
-    given, scored = played(n_targets=n_targets, attacks=["lira", "loss"])
-    summary = summary_of(given, scored)
+def test_the_table_pools_the_guesses_of_all_targets(n_targets):
+    attack_inputs, results = inputs_and_results(n_targets=n_targets, attacks=["lira", "loss"])
+    summary = summary_of(attack_inputs, results)
     lines = terminal_table(summary, "loss").splitlines()
     assert " ".join(lines[0].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % 0.1 % FPR"
     assert set(lines[1]) == {"-"}
     assert len(lines) == 6
     for line, name in zip(lines[2:4], ("lira", "loss"), strict=True):
-        own = [one for one in scored if one.attack == name]
-        right = sum(int(((one.score >= one.threshold) == given.member[one.target]).sum()) for one in own)
-        low, high = clopper_pearson(right, n_targets * N)
+        guesses = [(result.score >= result.threshold, result.target) for result in results if result.attack == name]
+        n_correct = sum(int((guess == attack_inputs.member[target]).sum()) for guess, target in guesses)
+        low, high = clopper_pearson(n_correct, n_targets * N)
         cells = line.replace(" *", "").split()
-        assert cells[:4] == [name, f"{right / (n_targets * N):.1%}", f"[{low:.1%},", f"{high:.1%}]"]
+        assert cells[:4] == [name, f"{n_correct / (n_targets * N):.1%}", f"[{low:.1%},", f"{high:.1%}]"]
         row = summary[summary.attack == name].iloc[0]
         rates = [f"{row['tpr_at_fpr_0.01']:.2%}†", f"{row['tpr_at_fpr_0.001']:.2%}†"]
         assert cells[4:] == [f"{row.auc:.3f}", *rates]
         assert ("*" in line) == (name == "loss")
     assert lines[4].startswith("† not resolvable")
-    assert lines[5] == f"* strongest by the shadows' own held-out scores; {n_targets * N} guesses an attack"
+    assert lines[5] == f"* strongest by the shadows' own held-out scores; {n_targets * N} guesses per attack"
 
 
 def test_only_rates_below_one_non_member_are_marked():
-    given, scored = played(n_targets=1, attacks=["lira"])
-    summary = summary_of(given, scored)
+    summary = summary_of(*inputs_and_results(n_targets=1, attacks=["lira"]))
     summary["resolvable_at_0.01"] = True
     (row,) = [line for line in terminal_table(summary, "loss").splitlines() if line.startswith("lira")]
     assert [cell.endswith("†") for cell in row.split()[-2:]] == [False, True]
@@ -51,45 +51,92 @@ def test_only_rates_below_one_non_member_are_marked():
     assert "†" not in terminal_table(summary, "loss")
 
 
-def test_the_screen_fits_80_columns_for_many_targets():
-    given, scored = played(n_targets=20, n_shadows=8)
-    summary = summary_of(given, scored)
+def test_the_table_fits_80_columns_for_many_targets():
+    summary = summary_of(*inputs_and_results(n_targets=20, n_shadows=8))
     summary["n_guesses"] = 200_000
     for strongest in ATTACKS:
         lines = terminal_table(summary, strongest).splitlines()
-        assert max(map(len, lines)) <= 80
+        assert max(map(len, lines)) <= WIDTH
         assert sum(" * " in line for line in lines[2:-1]) == 1
 
 
-def test_attacks_that_scored_different_samples_say_how_many_guesses():
-    given, (lira, loss) = played(n_targets=1, attacks=["lira", "loss"])
+def test_attacks_with_unscored_samples_have_fewer_guesses():
+    attack_inputs, (lira, loss) = inputs_and_results(n_targets=1, attacks=["lira", "loss"])
     score = np.where(np.arange(N) < 10, np.nan, lira.score)
-    summary = summary_of(given, [AttackResult("lira", 0, score, lira.threshold, 0.5, 6), loss])
-    assert terminal_table(summary, "lira").endswith(f"; {N - 10} to {N} guesses an attack")
+    summary = summary_of(attack_inputs, [AttackResult("lira", 0, score, lira.threshold, 0.5, 6), loss])
+    assert terminal_table(summary, "lira").endswith(f"; {N - 10} to {N} guesses per attack")
 
 
-def test_figures_that_are_not_known_are_dashes():
-    given = truths([True] * 10)
-    summary = summary_of(given, [AttackResult("loss", 0, np.arange(10.0), np.nan, np.nan, 6)])
-    line = terminal_table(summary, "loss").splitlines()[2]
-    assert line.split() == ["loss", "*", "-", "-", "-", "-"]
+def test_undefined_values_are_dashes():
+    summary = summary_of(truths([True] * 10), [AttackResult("loss", 0, np.arange(10.0), np.nan, np.nan, 6)])
+    assert terminal_table(summary, "loss").splitlines()[2].split() == ["loss", "*", "-", "-", "-", "-"]
 
 
-def test_colours_are_for_terminals_that_want_them(monkeypatch):
-    given, scored = played(n_targets=1, attacks=["lira", "loss"])
-    summary = summary_of(given, scored)
-    plain, coloured = (terminal_table(summary, "loss", colour=wanted) for wanted in (False, True))
+def test_colours_are_for_terminals_with_colours(monkeypatch):
+    summary = summary_of(*inputs_and_results(n_targets=1, attacks=["lira", "loss"]))
+    plain, coloured = (terminal_table(summary, "loss", colour=colour) for colour in (False, True))
     assert "\033" not in plain
     (bold,) = [line for line in coloured.splitlines() if "\033" in line]
     assert bold.startswith("\033[1mloss *")
     assert bold.endswith("\033[0m")
-    for terminal, no_colour, term, expected in (
-        (True, None, "xterm", True), (False, None, "xterm", False), (True, "1", "xterm", False),
-        (True, "", "xterm", True), (True, None, "dumb", False),
-    ):  # fmt: skip
-        monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda terminal=terminal: terminal))
-        monkeypatch.setenv("TERM", term)
-        monkeypatch.delenv("NO_COLOR", raising=False)
-        if no_colour is not None:
-            monkeypatch.setenv("NO_COLOR", no_colour)
+    for is_terminal, environment, expected in [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"TERM": "dumb"}, False),
+    ]:
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda is_terminal=is_terminal: is_terminal))
+        monkeypatch.setattr("os.environ", {"TERM": "xterm"} | environment)
         assert has_colours() == expected
+
+
+# --- the audit -----------------------------------------------------------------------------------------------------
+
+
+def audit(lower, upper):
+    """audit.csv with one target for each pair of bounds."""
+    rows = {"epsilon_lower": lower, "epsilon_upper": upper, "target": [f"target_{i:02d}" for i in range(len(lower))]}
+    common = dict(attack="lira", delta=1e-5, confidence=0.95, n_audited=1000, n_guesses=100, n_correct=80)
+    return pd.DataFrame(rows).assign(**common)
+
+
+def test_the_audit_of_one_target_without_dp():
+    assert audit_lines(audit([0.5], [np.nan])) == [
+        "At 95% confidence the epsilon of this training is at least 0.50 "
+        "(lira, 100 of 1,000 samples guessed, 80.0% of the guesses correct).",
+        "Training without differential privacy guarantees no upper bound.",
+    ]
+
+
+def test_the_audit_of_several_targets_is_their_median():
+    lower, upper = audit_lines(audit([0.5, 3.0, 1.0], [8.0, 8.0, 8.0]))
+    assert "at least 1.00 (median over 3 targets; lira, 100 of" in lower
+    assert lower.endswith("Each target's bound holds by itself at that confidence, not all of them together.")
+    assert upper.startswith("By the accountant it is at most 8.00, at delta 1e-05: each model's guarantee")
+
+
+def test_each_violation_is_named():
+    *_, violation = lines = audit_lines(audit([0.5, 9.0, 8.0], [8.0, 8.0, 8.0]))
+    assert len(lines) == 3
+    assert violation.startswith("VIOLATION: target_01 shows epsilon 9.00 or more, above the guaranteed 8.00")
+
+
+def test_a_bound_of_zero_is_no_proof():
+    (lower, _) = audit_lines(audit([0.0], [2.0]))
+    assert "at least 0.00" in lower
+    assert lower.endswith("The audit detects no leakage, which does not prove that there is none.")
+
+
+def test_targets_without_a_bound_are_left_out():
+    lower, _ = audit_lines(audit([np.nan, 0.5], [np.nan, np.nan]))
+    assert "at least 0.50 (lira" in lower
+    (line,) = audit_lines(audit([np.nan], [8.0]))
+    assert line.startswith("No lower bound on epsilon: the members of these targets were not drawn")
+
+
+def test_the_audit_is_wrapped_for_the_terminal():
+    table = audit([9.0, 0.5], [8.0, 8.0])
+    lines = audit_summary(table).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert " ".join(lines) == " ".join(audit_lines(table))

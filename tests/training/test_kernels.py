@@ -1,16 +1,19 @@
-"""The switches of torch while a model trains, and where --compile cannot work."""
+"""torch's settings while a model trains, where --compile cannot work, and the settings of glibc's malloc."""
+
+import ctypes
 
 import pytest
 import torch
 
 import train_model
-from lira.training.kernels import fast_kernels
+from lira.training.kernels import fast_kernels, keep_freed_memory
+from tests.helpers import networks
 from tests.helpers.scripts import FLAGS, rejected, run_folders
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def switches():
+def current_settings():
     cudnn = torch.backends.cudnn
     return cudnn.enabled, cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision()
 
@@ -19,51 +22,84 @@ def switches():
     ("device", "precision", "inside"),
     [
         (CUDA, "bf16", (True, True, True, "high")),
-        (CUDA, "fp32", (True, True, False, "highest")),  # fp32 is fp32: no TF32, in convolutions neither
+        (CUDA, "fp32", (True, True, False, "highest")),  # no TF32, in convolutions neither
         (CPU, "bf16", (True, True, True, "highest")),
     ],
 )
-def test_switches_hold_while_training_and_no_longer(device, precision, inside):
-    before = switches()
+def test_settings_are_restored_after_training(device, precision, inside):
+    before = current_settings()
     with fast_kernels(device, precision, same_sizes=True):
-        assert switches() == inside
+        assert current_settings() == inside
     with fast_kernels(device, precision, same_sizes=False):
-        assert switches() == (True, False, *inside[2:])
-    assert switches() == before
+        assert current_settings() == (True, False, *inside[2:])
+    assert current_settings() == before
     with pytest.raises(KeyError), fast_kernels(device, precision, same_sizes=True):
         raise KeyError
-    assert switches() == before
+    assert current_settings() == before
 
 
-def test_a_model_trains_and_is_tested_under_them(tmp_path, monkeypatch):
+def test_a_model_is_trained_and_evaluated_with_these_settings(tmp_path, monkeypatch):
     seen = set()
 
-    class Looks(torch.nn.Linear):
+    class Spy(torch.nn.Linear):
         def forward(self, x):
             seen.add((self.training, torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32))
             return super().forward(x.flatten(1))
 
-    monkeypatch.setattr("scripts.looks", lambda num_classes, in_channels: Looks(784, num_classes), raising=False)
-    flags = [*FLAGS, *run_folders(tmp_path), "--network", "tests.helpers.networks:looks", "--epochs", "1"]
+    monkeypatch.setattr(networks, "spy", lambda num_classes, in_channels: Spy(784, num_classes), raising=False)
+    flags = [*FLAGS, *run_folders(tmp_path), "--network", "tests.helpers.networks:spy", "--epochs", "1"]
     before = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
     assert train_model.main(flags) == 0
-    assert seen == {(mode, *switch) for mode in (True, False) for switch in (before, (True, False))}  # built, trained
+    # before: when the network is checked
+    assert seen == {(mode, *settings) for mode in (True, False) for settings in (before, (True, False))}
 
 
-def test_a_compiler_that_fails_is_one_line(tmp_path, monkeypatch):
+def test_a_failing_compiler_is_reported_in_one_line(tmp_path, monkeypatch):
     failure = type("BackendCompilerFailed", (RuntimeError,), {"__module__": "torch._dynamo.exc"})
 
-    def compile_in_place(self, **how):
+    def compile_in_place(self, **settings):
         def fail(*args):
             raise failure("no compiler\nand a long story")
 
         self._compiled_call_impl = fail
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_in_place)
-    said = rejected(train_model.main, [*FLAGS, *run_folders(tmp_path), "--compile", "--quiet"])
-    assert "--compile: torch.compile does not work here (BackendCompilerFailed: no compiler); leave it out" in said
+    line = rejected(train_model.main, [*FLAGS, *run_folders(tmp_path), "--compile", "--quiet"])
+    assert "--compile: torch.compile does not work here (BackendCompilerFailed: no compiler); leave it out" in line
 
 
-def test_other_errors_pass_through():
+def test_other_errors_are_passed_on():
     with pytest.raises(RuntimeError, match="mine"), fast_kernels(CPU, "fp32", same_sizes=True):
         raise RuntimeError("mine")
+
+
+# --- malloc --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [OSError("no such library"), AttributeError("mallopt")])
+def test_other_systems_are_left_alone(monkeypatch, error):
+    def missing(name):
+        raise error
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    keep_freed_memory()
+
+
+def test_glibc_gets_three_settings(monkeypatch):
+    """By the numbers of malloc.h: M_MMAP_MAX 0, M_TRIM_THRESHOLD off, M_TOP_PAD 64 MiB."""
+    calls = {}
+
+    class Library:
+        @staticmethod
+        def mallopt(key, value):
+            calls[key] = value
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
+    keep_freed_memory()
+    assert calls == {-4: 0, -1: -1, -2: 64 * 1024 * 1024}
+
+
+def test_large_tensors_are_correct_afterwards():
+    keep_freed_memory()
+    for _ in range(3):
+        assert torch.ones(4_000_000).sum().item() == 4_000_000

@@ -1,96 +1,96 @@
-"""The order of the models, and a failure that does not hold up the others."""
-
-import io
-import sys
-import warnings
+"""Which models a run has and in which order they are trained; a failed one does not stop the others."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lira.errors import InputError, ModelError
-from lira.training import schedule
-from lira.training.progress import progress_bars
+from lira.training.progress import ProgressBars
+from lira.training.schedule import format_models, planned_models, shard, train_all
+from lira.training.workers import Workers
+from util import parse_args
+
+JOBS = [("target", 0), ("shadow", 0), ("shadow", 1)]
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    with progress_bars(n_models=4, n_done=1, images_per_model=100, quiet=False) as bars:
-        yield bars
+def train(jobs, train_one, *, is_done=lambda job: False):
+    """train_all() by one worker. Returns (models trained, models failed)."""
+    workers = Workers()
+    bars = ProgressBars(
+        n_models=len(jobs), n_done=0, images_per_model=100, quiet=True, workers=workers, count_done=lambda: 0
+    )
+    train_all(jobs, train_one, bars, workers=workers, is_done=is_done)
+    return workers.add("trained", 0), workers.add("failed", 0)
 
 
-def test_targets_come_first_each_by_its_name():
-    jobs = schedule.plan(2, 3)
-    assert jobs == [("target", 0), ("target", 1), ("shadow", 0), ("shadow", 1), ("shadow", 2)]
-    assert [schedule.job_name(job) for job in [*jobs[:3], ("shadow", 12), ("shadow", 123)]] == [
-        "target_00", "target_01", "shadow_00", "shadow_12", "shadow_123",
-    ]  # fmt: skip
+def test_targets_come_first():
+    assert planned_models(2, 3) == [("target", 0), ("target", 1), ("shadow", 0), ("shadow", 1), ("shadow", 2)]
 
 
-def test_every_job_is_trained_in_turn_and_failures_are_collected(shown):
-    done = []
+def test_every_model_is_trained_in_turn_and_the_others_continue_after_a_failure():
+    started = []
 
     def train_one(job):
-        done.append(job)
+        started.append(job)
         if job == ("shadow", 0):
             raise ModelError("shadow_00: the loss is nan")
-        shown.images(100)
 
-    jobs = schedule.plan(1, 2)
-    assert schedule.train_all(jobs, train_one, shown) == {"shadow_00": "shadow_00: the loss is nan"}
-    assert done == jobs
+    assert train(JOBS, train_one) == (2, 1)
+    assert started == JOBS
 
 
 @pytest.mark.parametrize("error", [InputError("disk"), KeyboardInterrupt(), ZeroDivisionError()])
-def test_what_is_not_one_models_failure_stops_the_fleet(shown, error):
-    done = []
+def test_other_errors_stop_the_run(error):
+    started = []
 
     def train_one(job):
-        done.append(job)
+        started.append(job)
         raise error
 
     with pytest.raises(type(error)):
-        schedule.train_all(schedule.plan(1, 2), train_one, shown)
-    assert done == [("target", 0)]
+        train(JOBS, train_one)
+    assert started == [("target", 0)]
 
 
-def test_no_jobs_is_no_work(shown):
-    assert schedule.train_all([], lambda job: pytest.fail("nothing to train"), shown) == {}
+def test_no_models_to_train():
+    assert train([], lambda job: pytest.fail("nothing to train")) == (0, 0)
 
 
-def bars_after(quiet):
-    err = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stderr", err)
-        with progress_bars(n_models=4, n_done=1, images_per_model=100, quiet=quiet) as bars:
+def test_whether_a_model_is_done_is_looked_up_when_its_turn_comes():
+    """Another process completes shadow_02 while this one trains shadow_00."""
+    on_disk, started = {("target", 0)}, []
 
-            def train_one(job):
-                if job == ("shadow", 1):
-                    raise ModelError("no")
-                bars.images(60)
-                bars.epoch({"epoch": 3, "train_loss": 0.25, "train_accuracy": 0.5})
-                bars.images(40)
+    def train_one(job):
+        started.append(job)
+        on_disk.update({job, ("shadow", 2)})
 
-            schedule.train_all(schedule.plan(1, 2), train_one, bars)
-    return err.getvalue()
+    assert train(planned_models(1, 4), train_one, is_done=on_disk.__contains__) == (3, 0)
+    assert started == [("shadow", 0), ("shadow", 1), ("shadow", 3)]
 
 
-def test_bars_count_complete_models_and_forget_the_images_of_a_failed_one():
-    last = bars_after(quiet=False).replace("\r", "\n")
-    assert "3/4 models: 100%" in last
-    assert "200/200" in last
+def test_format_models():
+    assert format_models(planned_models(2, 20)) == "target_00 to target_01, shadow_00 to shadow_19"
+    jobs = [("shadow", 3), ("shadow", 5), ("shadow", 4), ("target", 0), ("shadow", 123)]
+    assert format_models(jobs) == "target_00, shadow_03 to shadow_05, shadow_123"
+    assert format_models([]) == "none"
 
 
-def test_quiet_bars_say_nothing():
-    assert bars_after(quiet=True) == ""
+# --- shards --------------------------------------------------------------------------------------------------------
 
 
-def test_warnings_are_written_above_the_bars(monkeypatch):
-    """One line each, through tqdm, without the two lines of source that Python prints."""
-    said = []
-    monkeypatch.setattr(schedule, "say", said.append)
-    with progress_bars(n_models=1, n_done=0, images_per_model=1, quiet=True), warnings.catch_warnings():
-        warnings.simplefilter("always")
-        showing = warnings.showwarning
-        showing(UserWarning("a library grumbles"), UserWarning, "file.py", 3)
-    assert said == ["UserWarning: a library grumbles"]
-    assert warnings.showwarning is not showing
+@given(st.integers(1, 9), st.integers(2, 60), st.integers(1, 70))
+def test_shards_hold_every_model_once(n_targets, half_shadows, parts):
+    jobs = planned_models(n_targets, 2 * half_shadows)
+    shards = [shard(jobs, part, parts) for part in range(1, parts + 1)]
+    assert sorted(job for part in shards for job in part) == sorted(jobs)
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/", "/4", "-1/4", "a/b", "1/0"])
+def test_an_invalid_shard_is_rejected(text):
+    with pytest.raises(InputError, match="--shard: must be I/N with I from 1 to N"):
+        parse_args([f"--shard={text}"], description="")
+
+
+def test_shard_flag():
+    assert parse_args(["--shard", "2/4"], description="").run.shard == (2, 4)

@@ -1,0 +1,106 @@
+"""Which networks can be trained with DP-SGD, and how they are changed."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from opacus.grad_sample.utils import get_gsm_class
+from opacus.validators import ModuleValidator
+from torch import nn
+
+from lira.errors import InputError
+from lira.privacy.compatibility import TensorHooks, check_network, replace_batch_norm
+from resnet import resnet
+
+
+def test_batch_norm_becomes_group_norm():
+    model = replace_batch_norm(resnet("ResNet18", num_classes=10, in_channels=3))
+    assert not [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert sum(isinstance(layer, nn.GroupNorm) for layer in model.modules()) == 20
+    assert ModuleValidator.validate(model, strict=True) == []
+    check_network(model, (3, 16, 16))  # residual blocks add in place
+
+
+def test_network_without_batch_norm_is_unchanged():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    assert replace_batch_norm(model) is model
+
+
+class MixesImages(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
+class OwnBatchNorm(nn.BatchNorm2d):
+    pass
+
+
+class ChangesBuffer(nn.Sequential):
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x):
+        self.mean += x.mean()
+        return super().forward(x)
+
+
+class SharesWeight(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x) + F.linear(x.flatten(1), self[1].weight)
+
+
+class HasUnusedLayer(nn.Sequential):
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self[1](self[0](x))
+
+
+def linear(kind=nn.Sequential, *first):
+    return kind(*first, nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (linear(nn.Sequential, nn.BatchNorm2d(3, affine=False)), r"layer 0 \(BatchNorm2d\): BatchNorm cannot"),
+        (
+            linear(nn.Sequential, OwnBatchNorm(3)),
+            r"layer 0 \(OwnBatchNorm\): it mixes the images of a batch",
+        ),
+        (linear(nn.Sequential, nn.InstanceNorm2d(3, track_running_stats=True)), r"layer 0 \(InstanceNorm2d\)"),
+        (linear(MixesImages), "depends on the other images of the batch"),
+        (linear(ChangesBuffer), "buffer mean changes in training"),
+        (linear(SharesWeight), r"the per-sample gradients of 1.weight are missing or wrong"),
+        (linear(HasUnusedLayer), r"the per-sample gradients of unused.weight are missing or wrong"),
+    ],
+)
+def test_incompatible_network_is_rejected_with_the_reason(model, reason):
+    with pytest.raises(InputError, match=reason):
+        check_network(replace_batch_norm(model), (3, 8, 8))
+
+
+def test_the_check_draws_no_random_numbers():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 2), nn.Dropout(0.5))
+    with_batch_norm = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    state = torch.get_rng_state()
+    check_network(model, (3, 8, 8))
+    replace_batch_norm(with_batch_norm)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_tensor_hooks_work_with_ghost_clipping():
+    """On in-place layers in channels_last memory; benchmarks/dp_modes.py compares the modes."""
+    wrapper = type("Ghost", (TensorHooks, get_gsm_class("ghost")), {})
+    model = replace_batch_norm(resnet("ResNet18", num_classes=2, in_channels=3)).to(memory_format=torch.channels_last)
+    x = torch.rand(3, 3, 16, 16).to(memory_format=torch.channels_last)
+    y = torch.tensor([0, 1, 0])
+    expected = []
+    for i in range(3):
+        gradients = torch.autograd.grad(F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]), list(model.parameters()))
+        expected.append(torch.stack([g.norm() for g in gradients]).norm())
+    private = wrapper(model, max_grad_norm=1.0)
+    F.cross_entropy(private(x), y).backward()
+    torch.testing.assert_close(private.get_norm_sample(), torch.stack(expected), rtol=1e-3, atol=0)

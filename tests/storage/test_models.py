@@ -1,0 +1,68 @@
+"""The files of one model: weights with their record, in files that no other model's are taken for."""
+
+import pytest
+import torch
+
+from lira.errors import CorruptedFile
+from lira.storage.checksums import digest
+from lira.storage.runs import open_run
+from tests.helpers.datasets import input_error_line
+
+RECORD = {"test_accuracy": 0.5, "train_accuracy": 0.75, "epsilon": None, "seconds": 1.5, "device": "cpu x"}
+WEIGHTS = {
+    "a": torch.arange(6.0).reshape(2, 3),
+    "scalar": torch.tensor(3),
+    "bf16": torch.ones(2, dtype=torch.bfloat16),
+    "empty": torch.zeros(0, 4),
+    "transposed": torch.arange(6.0).reshape(2, 3).T,
+    "channels_last": torch.ones(2, 3, 2, 2).contiguous(memory_format=torch.channels_last),
+}
+
+
+def test_weights_are_loaded_as_they_were_saved(run):
+    assert not run.has_weights("shadow", 3)
+    run.save_weights("shadow", 3, WEIGHTS, RECORD)
+    assert run.weights_path("shadow", 3) == run.models / "shadow_03.pt"
+    assert run.has_weights("shadow", 3)
+    loaded = run.load_weights("shadow", 3)
+    assert loaded.keys() == WEIGHTS.keys()
+    for key, value in WEIGHTS.items():
+        assert loaded[key].dtype == value.dtype
+        assert torch.equal(loaded[key], value)
+    assert RECORD.items() <= run.record("shadow", 3).items()
+    assert run.record("shadow", 3)["sha256"] == digest(WEIGHTS)
+    assert {path.name for path in run.models.iterdir()} == {"config.json", "shadow_03.pt"}
+
+
+def test_a_flipped_bit_anywhere_in_the_weights_is_detected(run):
+    run.save_weights("target", 0, {"a": torch.arange(40.0)}, RECORD)
+    path = run.weights_path("target", 0)
+    valid = path.read_bytes()
+    start = valid.index(torch.arange(40.0).numpy().tobytes())
+    for place in (start, start + 77, start + 159):
+        path.write_bytes(valid[:place] + bytes([valid[place] ^ 4]) + valid[place + 1 :])
+        assert "target_00.pt is corrupted" in input_error_line(run.load_weights, "target", 0)
+    for corrupted in (b"", b"text", valid[:200], valid[: len(valid) // 2], valid[:-1]):
+        path.write_bytes(corrupted)
+        assert "target_00.pt is corrupted" in input_error_line(run.load_weights, "target", 0)
+        assert "target_00.pt is corrupted" in input_error_line(run.record, "target", 0)
+
+
+def test_weights_of_another_model_or_other_settings(run, tmp_path, identity):
+    run.save_weights("shadow", 0, {"a": torch.ones(1)}, RECORD)
+    content = run.weights_path("shadow", 0).read_bytes()
+    run.weights_path("shadow", 1).write_bytes(content)
+    with pytest.raises(CorruptedFile, match="another model"):
+        run.load_weights("shadow", 1)
+    other = open_run(tmp_path / "other", tmp_path / "elsewhere", identity | {"lr_step": 5}, provenance={})
+    other.weights_path("shadow", 0).write_bytes(content)
+    with pytest.raises(CorruptedFile, match="other settings"):
+        other.record("shadow", 0)
+
+
+def test_models_on_disk_are_the_files_named_like_models(run):
+    for job in (("shadow", 10), ("shadow", 2), ("target", 0), ("shadow", 123)):
+        run.save_weights(*job, {"a": torch.ones(1)}, RECORD)
+    for name in ("shadow_01.resume.pt", "shadow_00 (copy).pt", "shadow_0x.pt", "shadow_00.pt.corrupted", "notes.txt"):
+        (run.models / name).write_bytes(b"something else")
+    assert run.models_on_disk() == [("target", 0), ("shadow", 2), ("shadow", 10), ("shadow", 123)]
