@@ -8,11 +8,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from common import prepare, unread_identities
 from lira.attacks.inputs import AttackInputs
@@ -32,7 +30,7 @@ from lira.training.query import declared_queries, query_model
 from lira.training.workers import Workers
 from util import Config, run_script
 
-# Tables that not every attack writes, and the flag that adds them, as the warning below names it.
+# Tables that only some runs of this script write -> the flag that adds them, as worded in the warning below.
 OPTIONAL_TABLES = {"leave_one_out.csv": " with --leave-one-out", "curve.csv": " with --curve", "audit.csv": ""}
 
 
@@ -55,7 +53,9 @@ def attack(config: Config, argv: Sequence[str]) -> None:
     keep_freed_memory()
     Workers().set_threads(config.run.threads)
     if flags.scores:
-        run, inputs, description = _read_scores(config, Path(flags.scores))
+        path = Path(flags.scores)
+        inputs = read_scores(path, n_targets=config.model.n_runs, inclusion=config.data.target_inclusion)
+        run, description = results_only(config.run.result_dir, path), f"{path}: {inputs.describe()}"
     else:
         run, inputs, description = _query_models(config, argv)
     tables = run_attacks(
@@ -101,12 +101,6 @@ def _find_results(config: Config) -> Run:
     return find_results(config.run.result_dir, unread_identities(config))
 
 
-def _read_scores(config: Config, path: Path) -> tuple[Run, AttackInputs, str]:
-    """The run of --scores, its attack inputs and their description."""
-    inputs = read_scores(path, n_targets=config.model.n_runs, inclusion=config.data.target_inclusion)
-    return results_only(config.run.result_dir, path), inputs, f"{path}: {inputs.describe()}"
-
-
 def _query_models(config: Config, argv: Sequence[str]) -> tuple[Run, AttackInputs, str]:
     """The run of trained models, its attack inputs and their description. Queries the models that are not cached."""
     setup = prepare(config)
@@ -119,7 +113,14 @@ def _query_models(config: Config, argv: Sequence[str]) -> tuple[Run, AttackInput
     model = setup.build().to(setup.device).to(memory_format=torch.channels_last)
 
     def query(job: Job, queries: tuple[Query, ...]) -> np.ndarray:
-        _load(model, run.load_weights(*job), run.weights_path(*job), setup.network)
+        weights = run.load_weights(*job)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(
+                f"{run.weights_path(*job)} holds the weights of another network than {setup.network} makes now: "
+                "restore the factory, or give the changed one a name or an --exp-idx of its own"
+            ) from error
         batch_size = config.run.test_batch_size
         return query_model(model, setup.store.unaugmented, samples, label, queries=queries, batch_size=batch_size)
 
@@ -145,16 +146,6 @@ def _guarantees(run: Run, jobs: Sequence[Job]) -> np.ndarray:
     """(epsilon, delta) of each target, float64 (T, 2)."""
     records = [run.record(role, index) for role, index in jobs if role == "target"]
     return np.array([[record["epsilon"], record["delta"]] for record in records])
-
-
-def _load(model: nn.Module, weights: dict[str, Any], path: Path, network: str) -> None:
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(
-            f"{path} holds the weights of another network than {network} makes now: restore the factory, "
-            "or give the changed one a name or an --exp-idx of its own"
-        ) from error
 
 
 if __name__ == "__main__":

@@ -173,13 +173,12 @@ def resolve_precision(name: str, device: torch.device) -> str:
     """fp32 or bf16; auto is bf16 where the hardware multiplies bf16 natively, else fp32."""
     if name != "auto":
         return name
+    native = False
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     elif device.type == "cpu":
         checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         native = any(getattr(torch.cpu, check, bool)() for check in checks)
-    else:
-        native = False
     return "bf16" if native else "fp32"
 
 
@@ -188,7 +187,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 @dataclass(frozen=True)
 class Setup:
-    """Data, split, device and settings of one run: what training a model or querying it needs."""
+    """Data, split, device and settings of one run: what it takes to train or query a model."""
 
     images: Images
     flip: bool
@@ -232,14 +231,14 @@ class Setup:
         return "\n".join([self.describe(), *([self.privacy.describe()] if self.privacy else [])])
 
     def describe(self) -> str:
-        """Sizes, network and device, in lines; names target samples that are also training images.
+        """Sizes on one line, network and device on the next; then target samples that are also training images.
 
         Compares all images with each other: call it once."""
         n_train, n_test = len(self.images.x_train), len(self.images.x_test)
         shape = "x".join(map(str, self.images.x_train.shape[1:]))
         lines = [
-            f"{n_train:,} + {n_test:,} images of {shape}, {self.images.n_classes} classes; "
-            f"a model trains on {self.split.n_train:,} + {n_test // 2:,}",
+            f"{n_train:,} training + {n_test:,} test images of {shape}, {self.images.n_classes} classes; "
+            f"each model trains on {self.split.n_train:,} + {n_test // 2:,}",
             f"{self.network} in {self.training.precision} on {self.device_name}",
         ]
         samples, duplicates = find_duplicates(self.images)
@@ -254,7 +253,7 @@ class Setup:
 
 
 def unread_identities(config: Config) -> list[dict[str, Any]]:
-    """The identities that a run of these flags may have. The data is not read: what only it tells is None.
+    """The identities that a run of these flags may have. The data is not read: fields that depend on it are None.
 
     With --precision auto the run may come from other hardware, so each precision is possible."""
     precisions = [config.train.precision]
@@ -287,18 +286,9 @@ def prepare(config: Config, *, local_rank: int = 0) -> Setup:
         precision=precision, n_train=split.n_train, n_train_is_default=is_default, fingerprint=images.fingerprint
     )
     privacy = _privacy(config, n_images=split.n_train + split.n_samples // 2)
-    training = _training_settings(config, precision)
-    setup = Setup(images, flip, split, device, training, config.model.network, identity, privacy)
-    model = setup.build()  # raises for a network that does not fit, before anything is written
-    if privacy:
-        privacy.check(model, (images.channels, *images.size))
-    return setup
-
-
-def _training_settings(config: Config, precision: str) -> TrainingSettings:
     train = config.train
     assert train.lr is not None  # parse_args() fills it in
-    return TrainingSettings(
+    training = TrainingSettings(
         epochs=train.epochs,
         lr=train.lr,
         lr_step=train.lr_step,
@@ -310,6 +300,11 @@ def _training_settings(config: Config, precision: str) -> TrainingSettings:
         eval_every=train.eval_every,
         compiled=config.run.compile,
     )
+    setup = Setup(images, flip, split, device, training, config.model.network, identity, privacy)
+    model = setup.build()  # raises for a network that does not fit, before anything is written
+    if privacy:
+        privacy.check(model, (images.channels, *images.size))
+    return setup
 
 
 def _privacy(config: Config, *, n_images: int) -> "DPSGD | None":

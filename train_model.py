@@ -60,7 +60,7 @@ def train_run(config: Config, argv: Sequence[str]) -> int:
 
 
 def _train_missing(jobs: Sequence[Job], config: Config, setup: Setup, run: Run, workers: Workers) -> None:
-    # is_complete() moves corrupted weights aside.
+    # The leader checks all weights first: is_complete() renames corrupted ones, whose models then count as missing.
     complete = {job for job in jobs if run.is_complete(*job)} if workers.leader else set()
     start = time.perf_counter()
     if workers.leader:
@@ -93,7 +93,7 @@ def _train_one(job: Job, setup: Setup, run: Run, progress: ProgressBars, checkpo
     name, epochs = model_name(*job), setup.training.epochs
     resume = run.load_resume(*job)
     if resume:
-        log(f"{name} goes on after epoch {len(resume['history'])} of {epochs}")
+        log(f"{name} resumes after epoch {len(resume['history'])} of {epochs}")
         progress.resume_model(len(resume["history"]) / epochs)
     checkpoints.start_model()
 
@@ -129,7 +129,7 @@ def _train_one(job: Job, setup: Setup, run: Run, progress: ProgressBars, checkpo
 
 
 def _plan(jobs: Sequence[Job], config: Config, setup: Setup, workers: Workers) -> int:
-    """Print which models are complete, which are missing and what those will cost. Trains and writes nothing."""
+    """Print which models are complete, which are missing and what these will cost. Writes nothing."""
     run = open_run(config.run.model_dir, config.run.result_dir, setup.identity)
     target = ("target", 0)
     sets = setup.split.training_set(*target, setup.store.first_sample), setup.split.test_set(target[0])

@@ -1,6 +1,6 @@
 """The flags of both scripts, their defaults and checks. Each default exists once, in the dataclass of its group.
 
-Imports no torch: --help and a mistyped flag are answered at once."""
+Imports no torch, so that --help and a mistyped flag respond at once."""
 
 import argparse
 import shlex
@@ -12,7 +12,7 @@ from typing import Any
 
 from lira.attacks.registry import ATTACKS
 from lira.errors import InputError
-from lira.flags import Parser, add_argument, as_arguments, check_range, field_value, flag, flag_name, names, shard
+from lira.flags import Parser, add_argument, as_arguments, check_range, flag, flag_name, names, shard
 
 # Initial learning rates without DP, for batches of 256 and the x0.1 step. Chosen with
 # `python benchmarks/learning_rates.py` on CIFAR-10 for both networks (benchmarks/RESULTS.md): the most accurate
@@ -143,8 +143,8 @@ class Config:
     def identity(
         self, *, precision: str | None, n_train: int | None, n_train_is_default: bool, fingerprint: str | None
     ) -> dict[str, Any]:
-        """All settings that change the models' weights. The arguments are what only the data and the hardware tell;
-        None: not known yet.
+        """All settings that change the models' weights. The arguments depend on the data and the hardware; None where
+        those have not been read yet.
 
         The keys in `name` make the run's name; the others must agree with the run's config.json."""
         train = self.train
@@ -193,8 +193,9 @@ def parse_args(argv: Sequence[str] | None, *, description: str) -> Config:
     """The flags as a checked Config. Raises InputError with one line; `--help` exits with 0."""
     values = vars(build_parser(description).parse_args(argv))
     disable_dp = values.pop("disable_dp")
+    values = {dest: tuple(value) if isinstance(value, list) else value for dest, value in values.items()}
     groups = {
-        name: group(**{item.name: field_value(item, values[f"{name}.{item.name}"]) for item in fields(group)})
+        name: group(**{item.name: values[f"{name}.{item.name}"] for item in fields(group)})
         for name, group in GROUPS.items()
     }
     _check_values(groups)
@@ -274,6 +275,6 @@ def run_script(body: Callable[[Config], int | None], argv: Sequence[str] | None,
         print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        progress = str(interrupt) or "what was complete is kept"
-        print(f"\nstopped: {progress}; run the same command again to go on", file=sys.stderr)
+        progress = str(interrupt) or "complete models are kept"
+        print(f"\nstopped: {progress}; run the same command again to resume", file=sys.stderr)
         return 130

@@ -1,11 +1,11 @@
-"""Images a second and peak memory of a DP-SGD step in each per-sample-gradient mode of Opacus, beside plain training.
+"""Images/s and peak memory of a DP-SGD step in each per-sample-gradient mode of Opacus, beside plain training.
 
     python benchmarks/dp_modes.py [--networks ConvNet ResNet18] [--batch 64] [--seconds 4]
 
-Each row is a process of its own, so that peak memory is its own: the best of three turns of the given seconds on one
-batch of random 32x32 images, the loss and the optimizer's step included. "ours" is what lira/privacy/dp_sgd.py trains
-with: mode hooks with norms in fp32 and torch's fused optimizers. All but "opacus" (Opacus's hooks) have the corrections
-of TensorHooks.
+Each row is measured in a separate process, so that peak memory is its own: the best of three rounds of the given
+seconds on one batch of random 32x32 images, the loss and the optimizer's step included. "ours" is what
+lira/privacy/dp_sgd.py trains with: mode hooks with norms in fp32 and torch's fused optimizers. All but "opacus"
+(Opacus's hooks) have the corrections of TensorHooks.
 
 max norm: the largest of eight clipped gradients' norms, in units of the clipping norm C: above 1 the noise is too small
 for the guarantee. error: relative error of the gradient of the eight, without noise, against a loop in fp32."""

@@ -1,7 +1,7 @@
 """Which learning rate trains both networks from every seed? The defaults in util.py come from this table.
 
     python benchmarks/learning_rates.py --dataset data/cifar10-jpeg
-    python benchmarks/learning_rates.py --dataset digits --dp --images 478 --epochs 15
+    python benchmarks/learning_rates.py --dataset digits --dp --images 778 --epochs 15 --seeds 1 --networks ConvNet
 
 Each cell trains from scratch on a few thousand images for a few epochs, the step x0.1 before the last one, and prints
 the test accuracy of the worst seed. What matters is the largest rate that is safe, not the best after so few epochs.
@@ -51,9 +51,7 @@ def main() -> None:
     for network in args.networks:
         setup = common.prepare(parse_args(["--dataset", args.dataset, "--network", network, *dp], description=""))
         sizes = {name: getattr(args, name) or value for name, value in NETWORKS[network].items()}
-        print(
-            f"\n{network}: {sizes}, batch 256, {' '.join(dp)}, {setup.training.precision}; test accuracy of the worst seed"
-        )
+        print(f"\n{network}: {sizes}, batch 256, {' '.join(dp)}, {setup.training.precision}; worst seed")
         for optimizer in args.optimizers:
             rates = (RATES_DP if args.dp else RATES)[optimizer]
             cells = [f"{rate:g}: {_worst_accuracy(setup, optimizer, rate, **sizes):6.1%}" for rate in rates]

@@ -2,7 +2,7 @@
 
 A file is written under a temporary name, forced to disk and renamed, and its folder is forced to disk: under its final
 name it is complete, whenever the process is killed. Where two processes write the same file, both write a complete one
-and the last rename stays."""
+and the last rename wins."""
 
 import contextlib
 import json
@@ -53,7 +53,7 @@ def write_json(path: Path, content: Mapping) -> None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove the temporary files of killed processes; a running process holds a lock on its own."""
+    """Remove the temporary files of killed processes; those of a running process are locked."""
     if not CAN_LOCK:
         return
     for path in folder.glob(".*.part"):
@@ -85,7 +85,7 @@ def _temporary(path: Path) -> tuple[int, Path]:
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut; not every file system, and not Windows, can force a folder to disk."""
+    """Makes a rename survive a power cut, where the system can force a folder to disk; Windows cannot."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

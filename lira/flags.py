@@ -4,12 +4,9 @@ import argparse
 from collections.abc import Callable
 from dataclasses import Field, field, fields
 from math import isfinite
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from lira.errors import InputError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 METAVARS = {int: "N", float: "X", str: "NAME"}
 
@@ -69,11 +66,6 @@ def _names(item: Field) -> tuple[str, ...]:
     return item.metadata["names"] or (f"--{item.name.replace('_', '-')}",)
 
 
-def field_value(item: Field, parsed: Any) -> Any:
-    """The value of a field, from what argparse parsed: a list becomes a tuple, which can be hashed."""
-    return tuple(parsed) if item.metadata["many"] else parsed
-
-
 def as_arguments(item: Field, value: Any) -> list[str]:
     """The command-line arguments that give the field this value."""
     name = flag_name(item)
@@ -100,8 +92,8 @@ def check_range(item: Field, value: Any) -> None:
         raise InputError(f"{name} must be a finite number, got {value}")
 
 
-def reject_flags(group: "DataclassInstance", *names: str, script: str) -> None:
-    """Raises InputError if one of these fields differs from its default: only the other script reads it."""
+def reject_flags(group: Any, *names: str, script: str) -> None:
+    """Raises InputError if one of these fields of a dataclass differs from its default: only `script` reads it."""
     for item in fields(group):
         if item.name in names and getattr(group, item.name) != item.default:
             raise InputError(f"{flag_name(item)} is a flag of {script}: give it there, or leave it out")

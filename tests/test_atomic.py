@@ -26,15 +26,16 @@ def test_permissions_follow_the_umask(tmp_path):
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path):
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_write_keeps_the_old_file(tmp_path, error):
     path = tmp_path / "file"
     write_atomically(path, lambda file: file.write(b"old"))
 
     def fail(file):
         file.write(b"ne")
-        raise RuntimeError
+        raise error
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(error):
         write_atomically(path, fail)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"old")]
 

@@ -1,29 +1,22 @@
 """benchmarks/gpu.sh from end to end, on CPU and small."""
 
-import os
-import shlex
 import subprocess
 import sys
 
 import pandas as pd
 
 import train_model
-from tests.helpers.scripts import ROOT, call
+from tests.helpers.scripts import ENVIRONMENT, ROOT, TINY_RUN, call, run_folders
 
 SMALL = {"DATASET": "digits", "NETWORK": "tests.helpers.networks:tiny", "EPOCHS": "2", "SHADOWS": "4", "DEVICE": "cpu"}
 SMALL |= {"ROUNDS": "1", "BATCHES": "1", "COMPILED": "0", "FLAGS": "--attacks lira,lira-bayes"}
 
 
 def test_gpu_script_resumes_and_prints_its_table(tmp_path):
-    folders = ["--model-dir", str(tmp_path / "model"), "--result-dir", str(tmp_path / "result")]
-    settings = (
-        "--dataset digits --network tests.helpers.networks:tiny --disable-dp --epochs 2 --n-shadows 4 --device cpu"
-    )
-    flags = shlex.split(f"{settings} --shard 1/2 --quiet")
-    assert call(train_model.main, [*flags, *folders]).status == 0  # interrupted here
+    half = [*TINY_RUN, "--epochs", "2", "--precision", "auto", "--shard", "1/2", *run_folders(tmp_path)]
+    assert call(train_model.main, half).status == 0  # interrupted here
 
-    environment = os.environ | SMALL | {"FOLDER": str(tmp_path), "PYTHON": sys.executable}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = ENVIRONMENT | SMALL | {"FOLDER": str(tmp_path), "PYTHON": sys.executable}
     completed = subprocess.run(
         ["bash", ROOT / "benchmarks/gpu.sh"], env=environment, capture_output=True, text=True, timeout=600
     )

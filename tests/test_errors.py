@@ -16,11 +16,11 @@ from lira.errors import one_line
         ("", "ValueError"),
     ],
 )
-def test_one_line(message, line):
+def test_the_message_of_any_error_becomes_one_line(message, line):
     assert one_line(ValueError(message)) == line
 
 
-def test_one_line_is_short():
+def test_a_long_message_is_shortened():
     line = one_line(ValueError("word " * 100))
     assert len(line) <= 240
     assert line.endswith(" …")

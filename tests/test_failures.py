@@ -1,19 +1,17 @@
-"""One model fails, or the disk is full: the other models continue, complete files stay as they are."""
+"""A model fails, or a file cannot be written: the other models continue, complete files stay as they are."""
 
-import shlex
+import os
+import resource
 
 import pytest
 
 import attack_lira
 import train_model
-from tests.helpers import killing
-from tests.helpers.scripts import call, contents, run_folders
-
-FLAGS = shlex.split("--dataset digits --disable-dp --epochs 1 --n-shadows 4 --precision fp32 --device cpu --quiet")
+from tests.helpers.scripts import TINY_RUN, call, contents, rejected, run_folders, script
 
 
 def flags(folder, network, *more):
-    return [*FLAGS, "--network", f"tests.helpers.networks:{network}", *run_folders(folder), *more]
+    return [*TINY_RUN, "--network", f"tests.helpers.networks:{network}", *run_folders(folder), *more]
 
 
 @pytest.mark.parametrize(("network", "reason"), [("diverging", "the loss is nan"), ("hungry", "out of memory")])
@@ -29,7 +27,8 @@ def test_one_failing_model(network, reason, tmp_path):
     assert failed
     for name in failed:
         assert f"failed: {name}: {reason}" in called.err
-    assert f"{len(failed)} of 5 models failed: " in called.err
+    assert f"{len(failed)} of 5 models failed: " in called.err.splitlines()[-1]
+    assert "Traceback" not in called.err
     assert "now: python attack_lira.py" not in called.out
     attacked = call(attack_lira.main, command)
     assert attacked.status == 2
@@ -38,11 +37,35 @@ def test_one_failing_model(network, reason, tmp_path):
 
 def test_full_disk(tmp_path):
     """A limit on the size of a file stands in for a full disk: one line, and no partially written file."""
-    assert killing.run(flags(tmp_path, "tiny"), max_file_bytes=20_000)[0] == 2
-    assert not list(tmp_path.rglob("*.pt"))
+
+    def train(*more):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+        called = script("train_model.py", flags(tmp_path, "tiny", *more), tmp_path, preexec_fn=limit)
+        assert called.returncode == 2, called.stderr
+        (line,) = called.stderr.splitlines()
+        assert line.startswith(f"error: cannot write {tmp_path}/model/")
+        return line
+
+    assert "target_00.pt" in train()
+    assert [path.name for path in (tmp_path / "model").rglob("*") if path.is_file()] == ["config.json"]
     assert not list(tmp_path.rglob("*.part"))
-    assert killing.run(flags(tmp_path, "tiny"))[0] == 0
+    assert call(train_model.main, flags(tmp_path, "tiny")).status == 0
     before = contents(tmp_path, "*.pt")
     assert len(before) == 5
-    assert killing.run(flags(tmp_path, "tiny", "--n-runs", "2"), max_file_bytes=20_000)[0] == 2
+    assert "target_01.pt" in train("--n-runs", "2")
     assert contents(tmp_path, "*.pt") == before
+
+
+@pytest.mark.parametrize("flag", ["--model-dir", "--result-dir"])
+def test_folder_that_cannot_be_written(flag, tmp_path):
+    (tmp_path / "file").write_text("a file where a folder should be")
+    line = rejected(train_model.main, flags(tmp_path, "tiny", flag, str(tmp_path / "file")))
+    assert line.startswith(f"error: cannot write {tmp_path}/file")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_rejected(tmp_path):
+    (tmp_path / "model").mkdir(mode=0o500)
+    assert "Permission denied" in rejected(train_model.main, flags(tmp_path, "tiny"))

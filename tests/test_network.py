@@ -12,7 +12,7 @@ SIZES = [(32, 32), (28, 28), (16, 16), (8, 8), (4, 4), (17, 40), (64, 48)]
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [(28, 28), (4, 7)])
+@pytest.mark.parametrize("size", [(28, 28), (4, 7), (8, 10), (64, 64)])
 def test_every_network_accepts_small_images_of_any_size(name, channels, size):
     model = build(name, num_classes=7, in_channels=channels, size=size)
     assert model.training
@@ -81,10 +81,14 @@ def test_lazy_layers_have_their_shapes_when_a_network_is_built():
         ("ResNet", "must be one of ConvNet, ResNet18, ResNet34, ResNet50, or module:factory"),
         ("convnet", "got 'convnet'"),
         ("no_such_module:make", "cannot find factory 'make' in 'no_such_module': ModuleNotFoundError"),
+        (":make", "--network :make: cannot find factory 'make' in ''"),
+        (".networks:mlp", "cannot find factory 'mlp' in '.networks'"),
         ("tests.helpers.networks:nothing", "cannot find factory 'nothing' in 'tests.helpers.networks': AttributeError"),
         ("tests.helpers.networks:fails", r"fails on images of 3x8x8: RuntimeError: first line$"),
+        ("tests.helpers.scripts:FLAGS", "network tests.helpers.scripts:FLAGS fails on images of 3x8x8: TypeError"),
         ("tests.helpers.networks:no_module", "fails on images of 3x8x8: AttributeError"),
         ("tests.helpers.networks:one_logit_too_many", r"logits \(2, 4\) for 2 images, got \(2, 5\)"),
+        ("tests.helpers.networks:wrong_shape", r"logits \(2, 4\) for 2 images, got \(1, 2, 3\)"),
     ],
 )
 def test_a_network_that_cannot_be_built_is_rejected(name, words):
@@ -99,8 +103,11 @@ def test_names_are_checked_without_importing():
         check_name("VGG")
 
 
-def test_a_factory_in_the_current_folder_is_found(tmp_path, monkeypatch):
+def test_a_factory_in_the_current_folder_is_found_and_its_syntax_error_named(tmp_path, monkeypatch):
     (tmp_path / "my_network.py").write_text("from tests.helpers.networks import mlp as make\n")
+    (tmp_path / "syntax_error.py").write_text("def make(:\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["/nowhere", *__import__("sys").path])
     assert build("my_network:make", num_classes=4, in_channels=3, size=(8, 8)) is not None
+    with pytest.raises(InputError, match="cannot find factory 'make' in 'syntax_error': SyntaxError"):
+        build("syntax_error:make", num_classes=4, in_channels=3, size=(8, 8))

@@ -49,7 +49,7 @@ def test_a_run_on_other_hardware_is_found_by_its_other_precision(run_copy, monke
         (["--scores", "none.npz"], ["attack.csv is missing"]),
     ],
 )
-def test_a_missing_run_is_one_line(run_copy, monkeypatch, flags, words):
+def test_a_missing_run_is_rejected(run_copy, monkeypatch, flags, words):
     skip_figures(monkeypatch)
     before = stamps(run_copy.folder)
     line = rejected(attack_lira.main, [*run_copy.argv, *flags, "--report-only"])

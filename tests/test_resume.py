@@ -1,8 +1,6 @@
 """A run that is killed or stopped resumes to bit-identical models, with the real scripts."""
 
-import os
 import random
-import shlex
 import signal
 import subprocess
 import sys
@@ -15,13 +13,9 @@ import torch
 import attack_lira
 from tests.helpers import killing
 from tests.helpers.killing import weights
-from tests.helpers.scripts import ROOT, run_folders
+from tests.helpers.scripts import ENVIRONMENT, ROOT, TINY_RUN, TWO_WORKERS, run_folders
 
-FLAGS = shlex.split(
-    "--dataset digits --network tests.helpers.networks:tiny --disable-dp --epochs 3 --n-shadows 4 --precision fp32 "
-    "--device cpu --checkpoint-every 1 --eval-every 2 --quiet"
-)
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+FLAGS = [*TINY_RUN, "--epochs", "3", "--checkpoint-every", "1", "--eval-every", "2"]
 
 
 def flags(folder, *more):
@@ -89,8 +83,7 @@ def test_two_launches_at_the_same_time(uninterrupted, tmp_path):
 def test_two_workers_one_killed(uninterrupted, tmp_path):
     """The real torchrun: the second worker is killed while it writes, and torchrun restarts both."""
     expected, _ = uninterrupted
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "--max-restarts", "3", "tests/helpers/killing.py", "11", *flags(tmp_path)]
+    command = [*TWO_WORKERS, "--max-restarts", "3", "tests/helpers/killing.py", "11", *flags(tmp_path)]
     finished = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert "exitcode: -9" in finished.stderr, finished.stderr[-3000:]

@@ -38,7 +38,7 @@ def test_every_flag_sets_its_field():
             "--dataset d --network ConvNet --data-root a --model-dir b --result-dir c -n 3 --lr 0.5 --optimizer adam "
             "--train-batch-size 4 --test-batch-size 5 --exp-idx 6 -r 7 --n-shadows 8 --sigma 0.5 -c 2 --delta 1e-6 "
             "--device cpu --max-physical-batch 9 --n-train 10 --no-augment --target-inclusion coin --precision bf16 "
-            "--eval-every 11 --quiet --attacks lira,loss"
+            "--eval-every 11 --quiet --attacks lira,loss --shard 2/4"
         )
     )
     assert config.data == util.DataConfig("d", "a", 10, False, "coin")
@@ -47,7 +47,7 @@ def test_every_flag_sets_its_field():
     assert config.dp == util.DPConfig(0.5, 2.0, 1e-6, None, 9)
     assert config.attack.attacks == ("lira", "loss")
     assert (config.run.device, config.run.test_batch_size, config.run.quiet) == ("cpu", 5, True)
-    assert (config.run.model_dir, config.run.result_dir) == ("b", "c")
+    assert (config.run.model_dir, config.run.result_dir, config.run.shard) == ("b", "c", (2, 4))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,9 @@ def test_attacks_are_names_separated_by_commas():
         parse("--attacks", ",")
 
 
+INVALID_SHARDS = ("0/4", "5/4", "1", "1/", "/4", "-1/4", "a/b", "1/0")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -96,6 +99,7 @@ def test_attacks_are_names_separated_by_commas():
         (("--lr", "nan"), "--lr must be a finite number, got nan"),
         (("--lr", "inf"), "--lr must be a finite number, got inf"),
         (("--lr=-1e-3",), "--lr must be above 0, got -0.001"),
+        (("--lr", "-0.1"), "--lr must be above 0, got -0.1"),
         (("--sigma", "0"), "--sigma must be above 0, got 0"),
         (("-c", "-1"), "--max-per-sample-grad-norm must be above 0, got -1"),
         (("--delta", "1"), "--delta must be below 1, got 1"),
@@ -116,12 +120,12 @@ def test_attacks_are_names_separated_by_commas():
         (("--precision", "fp16"), "--precision: invalid choice: 'fp16'"),
         (("--target-inclusion", "all"), "--target-inclusion: invalid choice"),
         (("--epochs", "many"), "--epochs: invalid int value: 'many'"),
-        (
-            ("--epoch", "3"),
-            "unrecognized arguments: --epoch",
-        ),  # abbreviations may become ambiguous
+        (("--epochs", "1.5"), "--epochs: invalid int value: '1.5'"),
+        (("--epoch", "3"), "unrecognized arguments: --epoch"),  # abbreviations may become ambiguous
         (("stray",), "unrecognized arguments: stray"),
+        (("--lr-step", "5"), "--lr-step 5 has no meaning with DP: leave it out, or add --disable-dp"),
         (("--compile",), "--compile does not support DP.*: leave it out, or add --disable-dp"),
+        *[((f"--shard={text}",), "--shard: must be I/N with I from 1 to N") for text in INVALID_SHARDS],
         (("--report-only", "--compare", "a"), "--report-only and --compare cannot be combined"),
         (("--attacks", "lira,magic"), "no attack is called 'magic', choose from lira, "),
     ],

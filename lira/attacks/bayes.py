@@ -5,10 +5,10 @@ between the means most of all. Samples resemble each other, so the prior is lear
 components, each with a mean and a variance of the gap m_in - m_out, a variance of members and one of non-members. How
 common a component is depends on the sample's midpoint (m_in + m_out) / 2, and gaps are multiples of their trend over
 the midpoint. A mixture rather than trends alone, because gap and variance rise together (memorized samples vary most),
-in a way that differs between regimes, and because its posterior keeps several explanations of a sample open where few
-shadows cannot decide. Within a component variances follow a scaled inverse chi-square around the component's, as in
-Smyth (2004), so that with many shadows a sample's own variance wins. The midpoint has a flat prior. Nothing is set by
-hand: sizes follow the number of samples.
+in a way that differs between training setups, and because its posterior keeps several components where few
+shadows cannot tell them apart. Within a component variances follow a scaled inverse chi-square around the component's,
+as in Smyth (2004), so that with many shadows a sample's own variance dominates. The midpoint has a flat prior. The
+numbers of components and knots follow from the number of samples.
 
 The score is the log ratio of the two posterior predictive densities, each a mixture of Student's t.
 Letters: N samples, n of them at a time, A queries, J knots, K components, R models scored at once. Side 0:
@@ -24,10 +24,10 @@ from lira.attacks.gaussian import VARIANCE_FLOOR
 from lira.attacks.inputs import AttackOptions
 from lira.attacks.statistics import Score, Statistics
 
-# (samples, steps): expectation-maximization continues with more samples, evenly spaced, enough for the K * (4 + J)
-# parameters of the prior.
+# (samples, steps) of expectation-maximization, first on fewer samples, then on more, evenly spaced: enough for the
+# K * (4 + J) parameters of the prior.
 ROUNDS = ((1250, 20), (5000, 8))
-RELAXATION = 1.8  # steps this much longer than EM's own, which converges below 2 (Peters and Walker 1978)
+RELAXATION = 1.8  # times the plain EM step: over-relaxation, which converges below 2 (Peters and Walker 1978)
 SAMPLES_PER_COMPONENT, MAX_QUANTILES = 100, 5  # K is at most 5 variances times 5 gaps
 SAMPLES_PER_KNOT, MAX_KNOTS = 150, 16
 MAX_DOF = 1000.0  # beyond it a component's variances count as equal
@@ -36,7 +36,7 @@ TINY = 1e-300  # added where a logarithm or a quotient must stay finite
 
 
 def fit_lira_bayes(statistics: Statistics, options: AttackOptions) -> Score:
-    """Per-sample Gaussians under a prior learned from all samples, see the head of this file."""
+    """Per-sample Gaussians under a prior learned from all samples, see the module docstring."""
     usable = np.all(statistics.count > 0, axis=0)
     queries = range(statistics.mean_in.shape[1]) if usable.any() else ()
     summaries = [_summarize(statistics, usable, query) for query in queries]
@@ -64,7 +64,7 @@ class SampleSummaries:
     gap_scale: np.ndarray
 
     def take(self, index: np.ndarray | slice) -> "SampleSummaries":
-        """Those of the samples index."""
+        """The summaries of these samples."""
         count = self.count if self.count.shape[1] == 1 else self.count[:, index]
         return SampleSummaries(
             self.midpoint[index], self.gap[index], self.variance[:, index], count, self.gap_scale[index]
@@ -158,7 +158,7 @@ def fit_prior(summaries: SampleSummaries) -> Prior:
         blocks = [(block, hat_functions(block.midpoint, prior.knots)) for _, block in subsample.blocks()]
         for step in range(n_steps):
             updated = _maximize(prior, blocks, _responsibilities(prior, blocks))
-            # The last step is EM's own, so that the parameters satisfy its equations.
+            # The last step is a plain EM step, so that the parameters satisfy its equations.
             prior = updated if step == n_steps - 1 else _extrapolate(prior, updated)
     return replace(prior, dof=_fit_dof(prior, subsample, np.concatenate(_responsibilities(prior, blocks), axis=1)))
 
@@ -197,10 +197,8 @@ def _responsibilities(prior: Prior, blocks: Blocks) -> list[np.ndarray]:
     return [_posterior(prior, block, hats)[0] for block, hats in blocks]
 
 
-def _posterior(
-    prior: Prior, summaries: SampleSummaries, hats: np.ndarray
-) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """(responsibilities, mean_variance): the posterior probability of each component, float64 (K, n), and within it
+def _posterior(prior: Prior, summaries: SampleSummaries, hats: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(responsibilities, mean_variances): the posterior probability of each component, float64 (K, n), and within it
     the posterior variance of each side's mean, float64 (K, n) each. hats: (J, n)."""
     deviances, mean_variances = [], []  # deviance: -2 log likelihood
     for side in (0, 1):
@@ -222,11 +220,11 @@ def _posterior(
     deviance -= deviance.min(axis=0)
     log_likelihood = np.multiply(deviance, -0.5, out=deviance)
     likelihood = np.exp(log_likelihood, out=log_likelihood)
-    # The factors outside the exponent stay within some powers of ten, so that no sample loses all its components.
+    # The factors outside the exponential span only some powers of ten, so that no sample's components all underflow.
     joint = np.multiply(likelihood, prior.weight.T @ hats, out=likelihood)
     joint /= np.sqrt(gap_variance, out=gap_variance)
     responsibilities = np.multiply(joint, 1.0 / joint.sum(axis=0), out=joint)
-    return responsibilities, (mean_variances[0], mean_variances[1])
+    return responsibilities, mean_variances
 
 
 def _maximize(prior: Prior, blocks: Blocks, responsibilities: Sequence[np.ndarray]) -> Prior:
@@ -258,7 +256,7 @@ def _maximize_gaps(
         noise_variance = variance[0][:, None] / block.count[0] + variance[1][:, None] / block.count[1]
         total_variance = prior_variance * square_scale
         total_variance += noise_variance
-        # Times the squared scale: the shrinkage weight, the share of a residual that is the sample's true gap.
+        # Times square_scale this is the shrinkage weight: the share of a residual that is the sample's true gap.
         shrinkage = np.divide(prior_variance, total_variance, out=total_variance)
         weight = responsibility * shrinkage
         weighted_gaps += weight @ (block.gap * block.gap_scale)
@@ -358,20 +356,20 @@ def _log_ratio(phi: np.ndarray, summaries: SampleSummaries, prior: Prior) -> np.
 def _predictives(prior: Prior, summaries: SampleSummaries) -> tuple[_Predictive, _Predictive]:
     """(members, non-members).
 
-    A side's mean is estimated twice: from its own shadows, and from the other side's moved by the prior's gap."""
+    A side's mean is estimated twice: from its own shadows, and from the other side's shifted by the prior's gap."""
     hats = hat_functions(summaries.midpoint, prior.knots)
-    responsibilities, mean_variance = _posterior(prior, summaries, hats)
+    responsibilities, mean_variances = _posterior(prior, summaries, hats)
     responsibilities += TINY
 
     def predictive(side: int, sign: float) -> _Predictive:
         other_mean = summaries.mean[1 - side] + sign * prior.gap_mean[:, None] * summaries.gap_scale
-        other_variance = mean_variance[1 - side] + prior.gap_variance[:, None] * summaries.gap_scale**2
-        own_weight = np.divide(other_variance, mean_variance[side] + other_variance, out=other_variance)
+        other_variance = mean_variances[1 - side] + prior.gap_variance[:, None] * summaries.gap_scale**2
+        own_weight = np.divide(other_variance, mean_variances[side] + other_variance, out=other_variance)
         difference = summaries.mean[side] - other_mean
         location = np.multiply(difference, own_weight, out=difference)
         location += other_mean
         variance = np.add(own_weight, summaries.count[side], out=own_weight)
-        variance *= mean_variance[side]  # the side's variance plus that of the location
+        variance *= mean_variances[side]  # the side's variance plus that of the location
         dof = prior.dof[side] + summaries.dof[side]
         scale = np.multiply(variance, dof, out=variance)
         inverse_scale = np.divide(1.0, scale, out=scale)

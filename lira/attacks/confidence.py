@@ -31,7 +31,7 @@ def _pairwise_test(log_average: np.ndarray, gamma: float) -> Score:
 
 
 def _dominated_share(ratio: np.ndarray, log_gamma: float) -> np.ndarray:
-    """Share of samples z with ratio - ratio_z >= log_gamma, plus less than one sample's share, which breaks ties.
+    """Share of samples z with ratio - ratio_z >= log_gamma, plus less than the share of one sample, which breaks ties.
 
     ratio: float64 (N,), log of p_x / P(x); NaN is neither scored nor counted as z. Returns float64 (N,)."""
     n_scored = np.count_nonzero(~np.isnan(ratio))

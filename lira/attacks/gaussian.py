@@ -10,12 +10,6 @@ from lira.attacks.inputs import AttackOptions
 from lira.attacks.statistics import Score, Statistics
 
 VARIANCE_FLOOR = 1e-5  # added to every variance of phi
-LOG_2PI = np.log(2.0 * np.pi)
-
-
-def log_normal(phi: np.ndarray, mean: np.ndarray, variance: np.ndarray | float) -> np.ndarray:
-    """Log density of N(mean, variance) at phi, in nats; broadcasts."""
-    return -0.5 * ((phi - mean) ** 2 / variance + np.log(variance) + LOG_2PI)
 
 
 def log_likelihood_ratio(
@@ -23,7 +17,7 @@ def log_likelihood_ratio(
 ) -> np.ndarray:
     """Log of p(phi | member) / p(phi | non-member), in nats. Higher = member.
 
-    phi, mean_*, var_*: float64 (N, A), variances above 0. Returns float64 (N, A).
+    phi: float64 (..., N, A); mean_*: (N, A); var_*: (N, A) or (1, A), above 0. Returns float64 (..., N, A).
     Carlini et al. 2022, Algorithm 1, line 15."""
     squares = (phi - mean_out) ** 2 / var_out - (phi - mean_in) ** 2 / var_in
     return 0.5 * (squares + np.log(var_out / var_in))

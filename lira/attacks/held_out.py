@@ -2,11 +2,11 @@
 
 What would reveal a held-out shadow's membership is held out with it: its complementary partner or, where every sample
 is in equally many models, one random balancing shadow of the other side per sample. Otherwise the number of members
-among the shadows that are left would say whether the held-out shadow is a member.
+among the remaining shadows would reveal whether the sample was in the held-out shadow's training set.
 
 Letters: M models, S shadows, N target samples, A queries, R models scored together, F features of `learned`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from lira.attacks.statistics import Statistics, log_confidence
 from lira.privacy.audit import HeldOutCounts, count_held_out
 
 BLOCK = 65536  # samples for which random numbers are drawn at a time
-# Enough held-out scores for a threshold: more of them move it by less than its own noise, and cost time.
+# Enough held-out scores for a threshold: more of them would change it by less than its sampling error, and cost time.
 MAX_HELD_OUT_SHADOWS = 32
 MAX_HELD_OUT_SCORES = 2_000_000
 
@@ -31,8 +31,8 @@ Progress = Callable[[int, int], None] | None  # called with (done, total)
 
 def partners(member: np.ndarray) -> np.ndarray:
     """Row of each model's complementary partner, int64 (M,), -1 where it has none. member: bool (M, N)."""
-    rows = np.packbits(np.asarray(member, dtype=bool), axis=1)
-    complements = np.packbits(~np.asarray(member, dtype=bool), axis=1)
+    member = np.asarray(member, dtype=bool)
+    rows, complements = np.packbits(member, axis=1), np.packbits(~member, axis=1)
     partner = np.full(len(rows), -1, dtype=np.int64)
     unpaired: dict[bytes, list[int]] = {}
     for row in range(len(rows)):
@@ -75,7 +75,7 @@ class MembershipDesign:
     def held_out_with(self, pair: tuple[int, ...], held_out: HeldOut) -> list[int | np.ndarray]:
         """Held out, besides `held_out`, while the shadows of a pair are scored as the target.
 
-        A sample for which the shadow is held out already has equal sides, and needs no balancing shadow."""
+        A sample for which the shadow is already held out has equal sides and needs no balancing shadow."""
         rows: list[int | np.ndarray] = list(pair)
         if len(pair) == 1 and (self._equal_over_shadows or self._equal_over_models):
             balancing = self._balancing_shadows(self.shadows[pair[0]], [*held_out, *rows], (1, pair[0]))
@@ -112,7 +112,7 @@ class AttackResult:
 
     target: row of phi. score: float64 (N,), higher = member, NaN = this sample cannot be scored.
     threshold: guess member where score >= threshold; the most accurate one on the held-out shadows' scores.
-    held_out_auc: mean AUC of those scores; the target's membership is not used. Both NaN without such scores.
+    held_out_auc: mean AUC of those scores; the target's membership is not used. Both NaN where none of them has an AUC.
     n_shadows: how many the statistics include. held_out_counts: those scores counted for the audit, None without."""
 
     attack: str
@@ -127,8 +127,8 @@ class AttackResult:
 class Attacker:
     """The attacks that one set of shadows allows, on any of the models.
 
-    phi: float (M, N, A) and member: bool (M, N), validated. attacks: names, None for all. shadows: the rows of phi that
-    serve as shadows, None for all from n_targets on."""
+    phi: float (M, N, A) and member: bool (M, N), validated. attacks: names, None for all. shadows: those to use,
+    counted from 0, None for all."""
 
     def __init__(
         self,
@@ -142,25 +142,23 @@ class Attacker:
         self.phi, self.member, self.n_targets, self.options = phi, member, n_targets, options
         self.design = MembershipDesign(member, n_targets, seed=options.seed)
         self.held_out = self.design.held_out_for_targets()
-        included = np.ones(member[n_targets:].shape, dtype=bool)
-        if shadows is not None:
-            included[np.setdiff1d(np.arange(len(included)), np.asarray(shadows) - n_targets)] = False
+        included = np.zeros(member[n_targets:].shape, dtype=bool)
+        included[slice(None) if shadows is None else list(shadows)] = True
         all_shadows = Statistics.from_shadows(phi[n_targets:], member[n_targets:], included=included)
         self.statistics = all_shadows.without(self.held_out)
         self.names = select_attacks(attacks, int(included.any(axis=1).sum()))
-        self.formulas = [name for name in self.names if ATTACKS[name].fit]
+        self.fit_names = [name for name in self.names if ATTACKS[name].fit]
         if "learned" in self.names:
-            self.formulas += [name for name in learned.FEATURE_ATTACKS if name not in self.formulas]
+            self.fit_names += [name for name in learned.FEATURE_ATTACKS if name not in self.fit_names]
 
     def pairs(self, statistics: Statistics) -> list[tuple[int, ...]]:
         """The pairs of shadows that these statistics include."""
         return [pair for pair in self.design.pairs() if all(statistics.included[row].any() for row in pair)]
 
-    def attack(self, rows: Iterable[int], *, held_out: HeldOut = (), progress: Progress = None) -> list[AttackResult]:
+    def attack(self, rows: Sequence[int], *, held_out: HeldOut = (), progress: Progress = None) -> list[AttackResult]:
         """Attack the models at these rows of phi, row by row in the order of the attacks.
 
         held_out: shadows to hold out besides those of the targets; the thresholds come from the others."""
-        rows = list(rows)
         statistics = self.statistics.without(held_out) if held_out else self.statistics
         held_out_scores, examples = self._score_held_out(statistics, [*self.held_out, *held_out], progress)
         scores, features = self._scores(statistics, rows)
@@ -182,7 +180,7 @@ class Attacker:
         """(score, truth) of each held-out shadow by attack, and the examples that `learned` is trained on.
 
         The statistics behind an example hold out the pair of its shadow, but not the pair of the shadow that `learned`
-        then scores: the training examples include that shadow among many, never its membership as a label."""
+        then scores: that shadow is one of many in these statistics, but its membership is never a label."""
         pairs = _spread(self.pairs(statistics), self.member.shape[1])
         held_out_scores: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.names}
         examples = learned.Examples(sum(map(len, pairs)), self.options.seed)
@@ -191,10 +189,10 @@ class Attacker:
             scores, features = self._scores(nested, [self.n_targets + shadow for shadow in pair])
             examples.new_group()
             for place, shadow in enumerate(pair):
-                # Where the shadow balances a target without a partner, its score is not used either.
+                # A sample for which the shadow is itself held out, to balance a target, is not used.
                 usable = statistics.included[shadow]
                 truth = self.member[self.n_targets + shadow][usable]
-                for name in self.formulas:
+                for name in self.fit_names:
                     if name in held_out_scores:
                         held_out_scores[name].append((scores[name][place][usable], truth))
                 if features is not None:
@@ -208,7 +206,7 @@ class Attacker:
         phi = np.asarray(self.phi[list(rows)], dtype=np.float64)
         log_p = log_confidence(phi)
         scores = {}
-        for name in self.formulas:
+        for name in self.fit_names:
             score = ATTACKS[name].load(self.options.convention)(statistics, self.options)
             scores[name] = score(phi, log_p).mean(axis=-1)
         return scores, learned.features(statistics, phi, scores) if "learned" in self.names else None
@@ -227,10 +225,6 @@ def _summarize(held_out_scores: list[tuple[np.ndarray, np.ndarray]]) -> dict[str
 
 def _spread(pairs: list[tuple[int, ...]], n_samples: int) -> list[tuple[int, ...]]:
     """At most MAX_HELD_OUT_SHADOWS shadows' worth of pairs, evenly spread; fewer where there are many samples."""
-    if not pairs:
-        return []
     max_shadows = int(np.clip(MAX_HELD_OUT_SCORES // n_samples, MIN_SHADOWS, MAX_HELD_OUT_SHADOWS))
-    max_pairs = max(1, max_shadows // max(len(pair) for pair in pairs))
-    if len(pairs) <= max_pairs:
-        return pairs
-    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, max_pairs).round().astype(int)]
+    n_pairs = min(len(pairs), max_shadows // max(map(len, pairs), default=1))
+    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, n_pairs).round().astype(int)]

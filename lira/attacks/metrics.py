@@ -23,7 +23,8 @@ def evaluate(score: np.ndarray, member: np.ndarray, *, threshold: float) -> dict
     accuracy: Clopper-Pearson. auc: DeLong on the logit scale. balanced_accuracy: at the best threshold in hindsight.
     tpr_at_fpr_X: the raw step of the ROC, Clopper-Pearson at its threshold; fpr_at_X: the FPR realized there and the
     Beta interval of that threshold's true FPR; resolvable_at_X: whether X is at least one non-member."""
-    score, member, n_unscored = _scored_only(score, member)
+    n_unscored = int(np.isnan(score).sum())
+    score, member = _scored_only(score, member)
     n_members, n_nonmembers = int(member.sum()), int((~member).sum())
     n_guesses = 0 if np.isnan(threshold) else len(score)
     accuracy = pooled_accuracy(int(np.sum((score >= threshold) == member)), n_guesses)
@@ -43,7 +44,7 @@ def roc(score: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     """(fpr, tpr, thresholds), float64 (P,) each, one point per distinct score: guess member where score >= threshold.
 
     Ties are one step. The first threshold is inf. Raises InputError unless there are members and non-members."""
-    score, member, _ = _scored_only(score, member)
+    score, member = _scored_only(score, member)
     if not member.any() or member.all():
         raise InputError(
             f"a ROC curve needs members and non-members, but {int(member.sum())} of {len(member)} scored "
@@ -67,7 +68,7 @@ def best_threshold(score: np.ndarray, member: np.ndarray) -> float:
     """The most accurate threshold: guess member where score >= threshold.
 
     The highest of equally accurate ones; inf where guessing no member is best; NaN where nothing is scored."""
-    score, member, _ = _scored_only(score, member)
+    score, member = _scored_only(score, member)
     if not len(score):
         return np.nan
     threshold, n_true_positives, n_false_positives = _roc_counts(score, member)
@@ -84,12 +85,12 @@ def _best_balanced_accuracy(score: np.ndarray, member: np.ndarray) -> float:
 
 def auc(score: np.ndarray, member: np.ndarray) -> float:
     """Area under the ROC curve, ties counting one half; NaN without members or without non-members."""
-    score, member, _ = _scored_only(score, member)
+    score, member = _scored_only(score, member)
     n_members, n_nonmembers = int(member.sum()), int((~member).sum())
     if not n_members or not n_nonmembers:
         return np.nan
     _, n_true_positives, n_false_positives = _roc_counts(score, member)
-    # Twice the non-members below each step, those on it counting one half.
+    # Twice the number of non-members below each distinct score, those equal to it counting one half.
     below = 2 * n_nonmembers - n_false_positives - np.concatenate([[0], n_false_positives[:-1]])
     return float(np.sum(np.diff(n_true_positives, prepend=0) * below) / (2 * n_members * n_nonmembers))
 
@@ -99,7 +100,7 @@ def auc_interval(score: np.ndarray, member: np.ndarray) -> tuple[float, float, f
 
     The logit keeps the interval inside (0, 1) and its coverage near an AUC of 1. An AUC of exactly 0 or 1 has no
     variance: its open end is then that of k = 0 in min(members, non-members) trials."""
-    score, member, _ = _scored_only(score, member)
+    score, member = _scored_only(score, member)
     n_members, n_nonmembers = int(member.sum()), int((~member).sum())
     if min(n_members, n_nonmembers) < 2:
         return auc(score, member), np.nan, np.nan
@@ -131,11 +132,11 @@ def tpr_at_fpr(score: np.ndarray, member: np.ndarray, rate: float) -> dict[str, 
     The threshold is the (k + 1)-th largest non-member with k = floor(rate * n). Only samples above it, never equal to
     it, are guessed members. Given the non-members, the number of members above it is binomial: Clopper-Pearson for the
     TPR. The threshold's true FPR is Beta(k + 1, n - k) distributed, k as realized; where several non-members tie at
-    the threshold it is less than that, and the low end is that of Clopper-Pearson.
+    the threshold it tends to be lower, and the low end is that of Clopper-Pearson.
 
     Returns dict: tpr, tpr_low, tpr_high, fpr (realized), fpr_low, fpr_high, threshold (guess member where score >
     threshold), resolvable (rate >= 1 / n)."""
-    score, member, _ = _scored_only(score, member)
+    score, member = _scored_only(score, member)
     members, nonmembers = score[member], np.sort(score[~member])[::-1]
     n = len(nonmembers)
     if not n or not len(members):
@@ -169,12 +170,10 @@ def pooled_accuracy(n_correct: np.ndarray | int, n_guesses: np.ndarray | int) ->
     return (n_correct / n_guesses if n_guesses else np.nan, *clopper_pearson(n_correct, n_guesses))
 
 
-def _scored_only(score: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """(score, member, number of NaN), NaN left out. Raises InputError when the shapes differ."""
+def _scored_only(score: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(score, member) without the samples that are not scored. Raises InputError when the shapes differ."""
     score, member = np.asarray(score, dtype=np.float64), np.asarray(member, dtype=bool)
     if score.shape != member.shape or score.ndim != 1:
         raise InputError(f"score and member must have the same shape (N,), not {score.shape} and {member.shape}")
-    unscored = np.isnan(score)
-    if not unscored.any():
-        return score, member, 0
-    return score[~unscored], member[~unscored], int(unscored.sum())
+    scored = ~np.isnan(score)
+    return score[scored], member[scored]

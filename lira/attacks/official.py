@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lira.attacks.gaussian import log_normal
 from lira.attacks.inputs import AttackOptions
 from lira.attacks.statistics import Score, Statistics
 
@@ -46,7 +45,9 @@ def fit_lira_offline_pooled(statistics: Statistics, options: AttackOptions) -> S
 
 
 def _log_normal(phi: np.ndarray, mean: np.ndarray, deviation: np.ndarray | float) -> np.ndarray:
-    return log_normal(phi, mean, (deviation + FLOOR) ** 2)
+    """Log density of a Gaussian at phi, in nats; broadcasts."""
+    variance = (deviation + FLOOR) ** 2
+    return -0.5 * ((phi - mean) ** 2 / variance + np.log(variance) + np.log(2.0 * np.pi))
 
 
 def _median_and_deviation(statistics: Statistics, side: int) -> tuple[np.ndarray, np.ndarray]:

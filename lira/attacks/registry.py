@@ -15,7 +15,7 @@ class Attack:
     """A row of the table.
 
     fit: "module:function" in lira.attacks; the function takes the shadows' Statistics and the AttackOptions and returns
-    score(phi, log_p), see lira.attacks.gaussian. None for `learned`, which is trained on held-out shadows.
+    score(phi, log_p), see lira.attacks.statistics.Score. None for `learned`, which is trained on held-out shadows.
     official: the function that replaces fit with --convention official. description: for the report."""
 
     name: str
@@ -42,7 +42,7 @@ _ROWS = (
         "lira-offline with one variance for all samples",
         "official:fit_lira_offline_pooled",
     ),
-    Attack("rmia", "confidence:fit_rmia", "share of samples beaten by a factor of 2 (Zarifzadeh et al. 2024)"),
+    Attack("rmia", "confidence:fit_rmia", "share of samples whose ratio is 2 times lower (Zarifzadeh et al. 2024)"),
     Attack("rmia-offline", "confidence:fit_rmia_offline", "rmia with non-members alone"),
     Attack("ratio", "confidence:fit_ratio", "log confidence in the true class minus its mean over the shadows"),
     Attack("ratio-offline", "confidence:fit_ratio_offline", "ratio with non-members alone"),

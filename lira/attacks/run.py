@@ -1,4 +1,4 @@
-"""The attacks: on the targets, on each shadow in turn, and against the number of shadows.
+"""Run the attacks: on the targets, on each shadow in turn, and with growing numbers of shadows.
 
 Letters: M models of which the first T are targets and the other S shadows, N target samples, A queries. Higher score =
 more likely a member, everywhere; the scores of several queries are averaged. Whenever a shadow is scored as the target,
@@ -39,7 +39,7 @@ def leave_one_out(
 
     Arguments and result as for `attack_targets`; `AttackResult.target` is the shadow's row of phi, from n_targets on.
     Nested: for shadow j, thresholds and training come from the other shadows, and j's pair is absent from their
-    statistics too. That holds out S times as many shadows as `attack_targets`, at most 32 for each j."""
+    statistics too. That scores S times as many held-out shadows as `attack_targets`, at most 32 for each j."""
     phi, member = validate_scores(phi, member, n_targets)
     attacker = Attacker(phi, member, n_targets, attacks, AttackOptions(**options))
     pairs = attacker.pairs(attacker.statistics)
@@ -62,7 +62,7 @@ def curve(
     phi, member = validate_scores(phi, member, n_targets)
     attack_options = AttackOptions(**options)
     design = MembershipDesign(member, n_targets, seed=attack_options.seed)
-    shadows = [n_targets + shadow for pair in design.pairs() for shadow in pair]
+    shadows = [shadow for pair in design.pairs() for shadow in pair]
     powers = [MIN_SHADOWS * 2**step for step in range(len(shadows).bit_length())]
     sizes = [*(size for size in powers if size < len(shadows)), len(shadows)]
     results = []

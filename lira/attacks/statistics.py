@@ -13,7 +13,7 @@ import numpy as np
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 LOG_P_FLOOR = -690.0  # exp(-690) = 1e-300: a confidence below it counts as 1e-300, so that ratios stay finite
-# A subtraction that leaves less than this share of the sum has lost digits: those samples are summed afresh.
+# A subtraction that leaves less than this share of the sum has lost digits: those samples are summed again.
 CANCELLATION = 1e-5
 BLOCK = 8192  # samples summed at a time, so that sums stay in the cache and memory stays bounded
 
@@ -123,7 +123,7 @@ class _Sums:
 def _side_weights(member: np.ndarray, included: np.ndarray) -> list[np.ndarray]:
     """1.0 where the shadow counts for the side and 0.0 elsewhere, for both sides: float64 (N, 1) each.
 
-    A factor is faster than NumPy's `where`, which stops at every change of side."""
+    Multiplying by a weight is faster than NumPy's `where`, which is slowed by every change of side."""
     return [(included & (member == bool(side))).astype(np.float64)[:, None] for side in (0, 1)]
 
 

@@ -11,10 +11,10 @@ import pandas as pd
 from lira.attacks.inputs import AttackInputs
 from lira.attacks.metrics import auc, evaluate, pooled_accuracy
 from lira.attacks.statistics import Statistics
-from lira.errors import InputError, warn
+from lira.errors import warn
 from lira.privacy import audit
 
-if TYPE_CHECKING:  # it imports the attacks, and scikit-learn with them: the report does without
+if TYPE_CHECKING:  # it imports scikit-learn, which the report does not need
     from lira.attacks.held_out import AttackResult
 
 
@@ -82,7 +82,7 @@ def _decision(result: "AttackResult") -> pd.Series:
 def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame:
     """classes.csv: one row per attack and class, over all targets.
 
-    The AUC compares members with non-members of the same class, a mean over targets; NaN where it has only one side."""
+    The AUC compares members with non-members of the same class, a mean over targets; NaN if a target has only one."""
     rows = []
     for attack in dict.fromkeys(result.attack for result in results):
         of_attack = [result for result in results if result.attack == attack]
@@ -138,8 +138,6 @@ def audit_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.D
 
 def strongest_attack(table: pd.DataFrame) -> str:
     """The attack with the highest mean held-out AUC in attack.csv, the targets' membership unused; ties: the first."""
-    if "held_out_auc" not in table:
-        raise InputError("attack.csv has no column held_out_auc, it is of an older version: run attack_lira.py again")
     means = table.groupby("attack", sort=False).held_out_auc.mean()
     return means.index[0] if means.isna().all() else means.idxmax()
 

@@ -17,7 +17,6 @@ from lira.data.images import ARRAYS, Images, input_error, make_images
 from lira.errors import InputError, one_line, warn
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-SPLITS = ("train", "test")
 CACHE_FORMAT = 1  # to be increased when the same files would be decoded to different pixels
 
 # Pillow's image mode -> the mode it is decoded to; an alpha channel is dropped. 16-bit and float modes are missing
@@ -42,8 +41,8 @@ def read_folder(path: Path, cache_root: Path, *, progress: bool = True) -> Image
     """Images of one size from train/<class>/* and test/<class>/*; classes sorted by name, files in natural order.
 
     Grey if all of them are, RGB otherwise. The decoded images are cached in <cache_root>/cache/ and used while the
-    folder is unchanged; if the cache cannot be read or written, a warning says so and the images are decoded.
-    Hidden files and files without an image's suffix are ignored. progress: a bar on stderr.
+    folder is unchanged; if the cache cannot be read or written, a warning is logged and the images are decoded.
+    Hidden files and files without an image suffix are ignored. progress: a bar on stderr.
     Raises InputError that names the wrong folder or file."""
     try:
         listing = _list_folder(path)
@@ -58,14 +57,11 @@ def read_folder(path: Path, cache_root: Path, *, progress: bool = True) -> Image
     return images
 
 
-# ---- listing
-
-
 def _list_folder(path: Path) -> Listing:
     """Listing of a folder. The order depends on names alone, never on the file system."""
     if not path.is_dir():
         raise input_error(path, "no such folder: give one that holds train/<class>/* and test/<class>/*")
-    train, test = (_list_split(path, split) for split in SPLITS)
+    train, test = _list_split(path, "train"), _list_split(path, "test")
     if train.keys() != test.keys():
         in_one_split = {"train": train.keys() - test.keys(), "test": test.keys() - train.keys()}
         differences = [f"only in {k}/: {', '.join(sorted(names)[:5])}" for k, names in in_one_split.items() if names]
@@ -73,7 +69,7 @@ def _list_folder(path: Path) -> Listing:
         raise input_error(path, f"{problem}; give train/ and test/ the same class folders")
     files = [
         (split, label, entry)
-        for split, classes in zip(SPLITS, (train, test), strict=True)
+        for split, classes in (("train", train), ("test", test))
         for label, entries in enumerate(classes.values())
         for entry in entries
     ]
@@ -128,9 +124,6 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     return entry.name.lower().endswith(SUFFIXES)
 
 
-# ---- decoding
-
-
 def _decode_all(path: Path, listing: Listing, progress: bool) -> tuple[np.ndarray, ...]:
     """x_train, y_train, x_test, y_test as make_images takes them; x_*: (N, H, W, C).
 
@@ -163,9 +156,6 @@ def _decode(file: str) -> np.ndarray:
     if pixels is None:
         raise input_error(file, f"has mode {mode}: save it with 8 bits per channel, grey or RGB")
     return pixels if pixels.ndim == 3 else pixels[..., None]
-
-
-# ---- the cache
 
 
 def _cache_file(path: Path, cache_root: Path) -> Path:

@@ -14,7 +14,7 @@ from lira.errors import InputError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 MIN_SIDE = 4  # pixels: smaller images leave nothing to learn after a convolution or a shift by a few pixels
-MIN_STD = 1 / 255  # one grey value: a constant channel is not divided by zero
+MIN_STD = 1 / 255  # one step of a pixel value: a constant channel is not divided by zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Images:
 
     @cached_property
     def _mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        # From exact counts of the 256 grey values: the same on every machine and with any number of threads.
+        # From exact counts of the 256 pixel values: the same on every machine and with any number of threads.
         counts = torch.zeros(self.channels, 256, dtype=torch.int64)
         for x in self.x_train.split(4096):  # in parts, because bincount converts the pixels to int64
             counts += torch.stack([x[:, c].flatten().bincount(minlength=256) for c in range(self.channels)])
@@ -112,7 +112,7 @@ def make_images(
     train, test = (_channels_first(x) for x in (x_train, x_test))
     if train.shape[1:] != test.shape[1:]:
         raise input_error(source, f"x_train has shape {x_train.shape}, x_test {x_test.shape}: give images of one size")
-    # Without names a label that reaches the number of images is rejected: it is an identifier, not a class.
+    # Without class names, a label that is not below the number of images is an identifier, not a class.
     _check_range(source, "y_train", y_train, len(x_train) if class_names is None else len(class_names))
     if class_names is None:
         class_names = [str(k) for k in range(int(y_train.max()) + 1)]

@@ -7,9 +7,8 @@ import io
 import socket
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,21 +18,7 @@ from lira.errors import InputError, one_line
 
 DIGITS_SEED, DIGITS_TEST, DIGITS_SIZE = 1797, 600, (28, 28)
 DOWNLOAD_TIMEOUT = 20  # seconds without a response; the default is minutes for each mirror
-
-
-class Archives(NamedTuple):
-    """The archives of a torchvision dataset class: their folder under root, and the (name, md5) of each."""
-
-    dataset: str
-    folder: str
-    files: Callable[[Any], list[tuple[str, str]]]
-
-
-TORCHVISION = {
-    "cifar10": Archives("CIFAR10", "", lambda dataset: [(dataset.filename, dataset.tgz_md5)]),
-    "cifar100": Archives("CIFAR100", "", lambda dataset: [(dataset.filename, dataset.tgz_md5)]),
-    "mnist": Archives("MNIST", "MNIST/raw", lambda dataset: dataset.resources),
-}
+TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100", "mnist": "MNIST"}  # dataset -> torchvision's class
 
 
 def read_torchvision(name: str, root: Path, *, progress: bool = True) -> Images:
@@ -45,9 +30,11 @@ def read_torchvision(name: str, root: Path, *, progress: bool = True) -> Images:
         raise input_error(name, f"no such dataset: known are {', '.join(TORCHVISION)}")
     import torchvision.datasets  # here: the import takes a second, which the other datasets need not wait for
 
-    row = TORCHVISION[name]
-    dataset = getattr(torchvision.datasets, row.dataset)
-    archives = {root / row.folder / file: md5 for file, md5 in row.files(dataset)}
+    dataset = getattr(torchvision.datasets, TORCHVISION[name])
+    if name == "mnist":
+        archives = {root / "MNIST" / "raw" / file: md5 for file, md5 in dataset.resources}
+    else:
+        archives = {root / dataset.filename: dataset.tgz_md5}
     try:
         with _remove_incomplete_on_failure(archives), _quiet(progress):
             train, test = (dataset(root, train=flag, download=True) for flag in (True, False))
@@ -133,7 +120,11 @@ def read_npz(path: Path) -> Images:
         raise input_error(path, "no such file: give the path of an .npz file")
     if not zipfile.is_zipfile(path):
         raise input_error(path, "not an .npz file, or a truncated one: write it again with numpy.savez")
-    with _open_npz(path) as archive:
+    try:
+        archive = np.load(path, allow_pickle=False)
+    except Exception as error:  # a zip file with a corrupted table of contents
+        raise input_error(path, f"cannot be read ({one_line(error)}): write it again with numpy.savez") from error
+    with archive:
         missing = [key for key in ARRAYS if key not in archive.files]
         if missing:
             present = ", ".join(archive.files) or "nothing"
@@ -143,13 +134,6 @@ def read_npz(path: Path) -> Images:
     if class_names is not None:
         _check_class_names(path, class_names)
     return make_images(path, *arrays, class_names=class_names)
-
-
-def _open_npz(path: Path) -> np.lib.npyio.NpzFile:
-    try:
-        return np.load(path, allow_pickle=False)
-    except Exception as error:  # a zip file with a corrupted table of contents
-        raise input_error(path, f"cannot be read ({one_line(error)}): write it again with numpy.savez") from error
 
 
 def _read_array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:

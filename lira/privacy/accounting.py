@@ -1,9 +1,7 @@
 """Epsilon by Opacus's accountants, and the noise multiplier for a target epsilon."""
 
-import contextlib
 import functools
 import warnings
-from collections.abc import Iterator
 
 import numpy as np
 from opacus.accountants import create_accountant
@@ -23,7 +21,8 @@ def epsilon(accountant: str, history: tuple[tuple[float, float, int], ...], delt
     steps_taken = create_accountant(accountant)
     steps_taken.history = list(history)
     try:
-        with _without_warnings():
+        with warnings.catch_warnings(), np.errstate(divide="ignore"):  # log(1 - q) is -inf at q = 1
+            warnings.filterwarnings("ignore", message="Optimal order is the")  # Opacus chooses the range of orders
             return max(0.0, float(steps_taken.get_epsilon(delta)))
     except (ArithmeticError, ValueError, RuntimeError) as error:
         raise InputError(
@@ -57,11 +56,3 @@ def min_noise_multiplier(target: float, accountant: str, sample_rate: float, ste
         else:
             low = middle
     return high
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Ignores what a user cannot act on: Opacus chooses the range of orders, and log(1 - q) is -inf at q = 1."""
-    with warnings.catch_warnings(), np.errstate(divide="ignore"):
-        warnings.filterwarnings("ignore", message="Optimal order is the")
-        yield

@@ -34,8 +34,8 @@ def p_value(epsilon: float, n_correct: int, n_guesses: int, *, n_audited: int, d
 
 def significance(n_audited: int, inclusion: str, confidence: float = CONFIDENCE) -> float:
     """The p-value below which an epsilon is rejected. inclusion: "coin", or "half" where exactly half of the samples
-    (n_audited // 2) are members: to condition independent inclusion on that, an event of probability
-    C(m, m // 2) / 2^m, makes no outcome more likely than by the inverse of that probability."""
+    (n_audited // 2) are members: to condition independent inclusion on that event, whose probability is
+    C(m, m // 2) / 2^m, raises the probability of any outcome at most by the factor 2^m / C(m, m // 2)."""
     if inclusion == "coin":
         return 1.0 - confidence
     half = n_audited // 2
@@ -66,15 +66,12 @@ def epsilon_lower_bound(
 
 
 def _pure_bound(n_correct: np.ndarray | int, n_guesses: np.ndarray | int, p_limit: float) -> np.ndarray:
-    """The epsilon (delta = 0), of any sign, with P[B >= n_correct] = p_limit: the low Clopper-Pearson end.
-    The counts may be fractions."""
+    """The epsilon (delta = 0), possibly negative, with P[B >= n_correct] = p_limit: from the lower limit of Clopper and
+    Pearson. The counts may be fractions."""
     n_correct, n_guesses = np.asarray(n_correct, dtype=np.float64), np.asarray(n_guesses, dtype=np.float64)
     with np.errstate(divide="ignore"):
         low = betaincinv(np.maximum(n_correct, 1e-9), n_guesses - n_correct + 1, p_limit)
         return logit(np.where(n_correct > 0, low, 0.0))
-
-
-# --- which attack and thresholds: from held-out shadows alone --------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,11 @@ def check_network(model: nn.Module, shape: tuple[int, int, int]) -> None:
         if not torch.equal(value, buffers[name]):
             _reject(f"buffer {name} changes in training, and would be published without noise")
     for name, weight in model.named_parameters():
-        if weight.requires_grad and not _per_sample_gradients_are_right(weight):
+        if weight.requires_grad and not _per_sample_gradients_are_correct(weight):
             _reject(f"the per-sample gradients of {name} are missing or wrong: let one layer alone use it")
 
 
-def _per_sample_gradients_are_right(weight: Any) -> bool:
+def _per_sample_gradients_are_correct(weight: Any) -> bool:
     if weight.grad_sample is None or weight.grad is None:
         return False
     return torch.allclose(weight.grad_sample.mean(0), weight.grad, rtol=1e-2, atol=1e-5)

@@ -43,9 +43,6 @@ class _Optimizer(DPOptimizer):
             p.grad = torch.empty_like(p).copy_(p.grad)
 
 
-# --- the guarantee of a run ----------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class DPSGD:
     """DP-SGD for every model of a run; either sigma or target_epsilon is None. n_images: the planned size of a training
@@ -119,15 +116,12 @@ class DPSGD:
         return (
             f"DP-SGD: sigma {self.noise_multiplier:.4g}, C {self.max_grad_norm:g}, {self.steps} steps at sample rate "
             f"{self.sample_rate:.4g}\nepsilon {self.epsilon:.4g} at delta {self.delta:g}, of each model for its "
-            f"own training set: one image more or less ({self.accountant} accountant)"
+            f"own training set; neighbouring training sets differ by one image ({self.accountant} accountant)"
         )
 
     def make_private(self, model: nn.Module, optimizer: Optimizer, *, sampling: int, noise: int) -> "PrivateTraining":
         """Private training of a model. sampling, noise: seeds; the guarantee holds only while they are secret."""
         return PrivateTraining(self, model, optimizer, sampling=sampling, noise=noise)
-
-
-# --- the training of one model -------------------------------------------------------------------------------------
 
 
 class PrivateTraining:

@@ -1,4 +1,4 @@
-"""Several runs side by side: what the page of --compare says and draws."""
+"""Several runs side by side: the text, the tables and the figure of the page of --compare."""
 
 from functools import partial
 
@@ -87,13 +87,14 @@ def page(runs: list[Results]) -> dict:
     names, strongest = labels(runs), [run.summary.loc[run.strongest] for run in runs]
     letters = [_letter(number) for number in range(len(runs))]
     guessing = max(map(guessing_accuracy, runs))
+    accuracies = [f"{text.accuracy(row)} in {name}" for name, row in zip(names, strongest, strict=True)]
     bounds = [_epsilon(run) for run in runs]
     has_bounds = not np.isnan(bounds).all()
     return sections.accuracy_scale(list(zip(letters, strongest, strict=True)), guessing) | {
         "title": f"{text.plural(len(runs), 'run')} side by side",
         "runs": list(zip(letters, _folders(runs), strict=True)),
-        "accuracy": _accuracy(names, strongest, guessing),
-        "head": [*HEAD, "epsilon from", "to"] if has_bounds else HEAD,
+        "accuracy": f"The attack is right in {'; '.join(accuracies)}; {text.percent(guessing)} is guessing.",
+        "head": [*HEAD, "epsilon at least", "at most"] if has_bounds else HEAD,
         "rows": [
             _row(name, run, row, pair if has_bounds else ())
             for name, run, row, pair in zip(names, runs, strongest, bounds, strict=True)
@@ -107,7 +108,7 @@ def page(runs: list[Results]) -> dict:
             "rows": [sections.line(field.replace("_", " "), values) for field, values in differences(runs).items()],
             "note": "Every setting that is not named here is the same in all of these runs."
             if all(run.settings for run in runs)
-            else "Of a run without config.json only the name is known.",
+            else "Runs without config.json are compared by name only.",
         },
     }
 
@@ -120,14 +121,8 @@ def _folders(runs: list[Results]) -> list[str]:
 
 def _epsilon(run: Results) -> tuple[float, float]:
     """(lower, upper): the bound of the audit and the guarantee of the training; NaN where there is none."""
-    audit, accounted = run.tables.get("audit.csv"), run.target_models.get("epsilon")
-    lower = np.nan if audit is None else audit.epsilon_lower.median()
-    return lower, np.nan if accounted is None or not len(accounted) else accounted.astype(float).max()
-
-
-def _accuracy(names: list[str], strongest: list[pd.Series], guessing: float) -> str:
-    cases = [f"{sections.accuracy_interval(row)} in {name}" for name, row in zip(names, strongest, strict=True)]
-    return f"The attack is right in {'; '.join(cases)}; {text.percent(guessing)} is guessing."
+    audit = run.tables.get("audit.csv")
+    return np.nan if audit is None else audit.epsilon_lower.median(), run.accounted_epsilon
 
 
 def _row(name: str, run: Results, row: pd.Series, bounds: tuple[float, ...]) -> dict:

@@ -136,9 +136,6 @@ def _marker(attack: str) -> str:
     return MARKERS[place % len(MARKERS)]
 
 
-# --- panels ----------------------------------------------------------------------------------------------------------
-
-
 def roc(
     axes: Axes,
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
@@ -151,7 +148,7 @@ def roc(
     """The ROC of every attack.
 
     curves: name -> (fpr, tpr); intervals: name -> (fpr, fpr_low, fpr_high, tpr, tpr_low, tpr_high) of some points;
-    highlighted: drawn in bold; min_rate: start of the logarithmic axes, None for linear ones; columns: of legend."""
+    highlighted: drawn in bold; min_rate: start of logarithmic axes, None for linear ones; columns: of the legend."""
     low = min_rate or 0
     for attack in _ordered(curves, highlighted):
         fpr, tpr = curves[attack]
@@ -167,7 +164,7 @@ def roc(
     axes.plot([low, 1], [low, 1], color=MUTED, lw=1, ls=(0, (1, 2)), label="guessing")
     if min_rate:
         axes.set(xscale="log", yscale="log")
-    axes.set(xlim=(low, 1), ylim=(low, 1), xlabel="false-positive rate", ylabel="true-positive rate")
+    axes.set(xlim=(low, 1), ylim=(low, 1), xlabel="false positive rate", ylabel="true positive rate")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PERCENT)
     axes.set_aspect("equal")
@@ -180,7 +177,7 @@ def histogram(
 ) -> None:
     """The scores of one attack, those of all targets together, with the threshold of each target.
 
-    The outermost 2.5 % on either side are gathered at the edges: one extreme sample would flatten the rest."""
+    The outermost 2.5 % on either side are counted in the outermost bins: one extreme sample would flatten the rest."""
     axes.set_title(attack)
     scores = np.concatenate([members, nonmembers])
     if not len(scores):

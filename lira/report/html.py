@@ -29,7 +29,7 @@ def render(template: str, **content: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # our own, no input
+    environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # ours, not input
     return environment.get_template(template).render(**content).lstrip()
 
 
@@ -59,9 +59,6 @@ def compare_page(runs: list[Results], panels: Mapping[str, list[Panel]], folder:
     return render("compare.html", plots=drawn, reading=reading, folder=str(folder), **comparison.page(runs))
 
 
-# --- figures and images --------------------------------------------------------------------------------------------
-
-
 def _section(plot: Plot, results: Results, panels: list[Panel]) -> dict:
     drawn = list(map(_embed, panels[: plot.n_on_page(results)]))
     images = _images(results) if plot.name == "exposed" else []
@@ -69,7 +66,10 @@ def _section(plot: Plot, results: Results, panels: list[Panel]) -> dict:
     if not (drawn or images or missing):
         missing = "The files of this run do not allow this figure."
     table = sections.classes(results) if plot.name == "classes" else None
-    part = dict(id=plot.name, title=plot.title, caption=plot.caption(results))
+    caption = plot.caption.format(bold=" and ".join(results.highlighted), strongest=results.strongest)
+    if len(results.targets) > 1:
+        caption += plot.caption_over_targets
+    part = dict(id=plot.name, title=plot.title, caption=caption)
     return part | dict(plots=drawn, images=images, table=table, missing=missing)
 
 
@@ -109,9 +109,6 @@ def _png(image: np.ndarray) -> str:
 
 def _data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-# --- files ---------------------------------------------------------------------------------------------------------
 
 
 def write(run: Run) -> tuple[Results, Path]:

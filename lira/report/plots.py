@@ -1,4 +1,4 @@
-"""Which figures a run has: each is one row of PLOTS, with its panels and what the page says of it."""
+"""Which figures a run has: each is one row of PLOTS, with its panels and its text on the page."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,15 +18,11 @@ MAX_CLASSES = 24  # of more, the figure has the most and the least exposed; the 
 
 def plots(results: Results) -> dict[str, list[Panel]]:
     """Name of a figure -> its panels, without the figures whose files are missing."""
-    panels = {plot.name: plot.panels(results) for plot in PLOTS}
-    return {name: drawable for name, drawable in panels.items() if drawable}
-
-
-# --- panels ----------------------------------------------------------------------------------------------------------
+    return {plot.name: panels for plot in PLOTS if (panels := plot.panels(results))}
 
 
 def min_rate(results: Results) -> float:
-    """Where logarithmic axes start: one of the members or non-members of a target."""
+    """Where logarithmic axes start: the rate of one sample among a target's members or non-members."""
     table = results.tables["attack.csv"]
     return 1 / max(10, int(table[["n_members", "n_nonmembers"]].min(axis=1).max()))
 
@@ -150,34 +146,24 @@ def _training(results: Results) -> list[Panel]:
     return panels
 
 
-# --- the table ---------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Plot:
     """One figure: <name>.png and <name>.pdf in result/<run>/ and, with a title, the section <name> of the page.
 
     panels: [] where the files do not allow the figure; needs: the files of result/<run>/ that it is drawn from;
-    columns: of panels in the PNG and PDF; reading: how to read it; n_on_page: panels on the page, None for all."""
+    columns: of panels in the PNG and PDF; caption: with {bold} and {strongest} for the names of attacks;
+    caption_over_targets: added where there are several targets; reading: how to read it; n_on_page: panels on the page,
+    None for all."""
 
     name: str
     panels: Callable[[Results], list[Panel]]
     needs: tuple[str, ...] = ("samples.csv",)
     columns: int = 2
     title: str = ""
-    caption: Callable[[Results], str] = lambda results: ""
+    caption: str = ""
+    caption_over_targets: str = ""
     reading: str = ""
     n_on_page: Callable[[Results], int | None] = lambda results: None
-
-
-def _caption(line: str, over_targets: str = "") -> Callable[[Results], str]:
-    """line, its {bold} and {strongest} filled in, and over_targets after it where there are several targets."""
-
-    def caption(results: Results) -> str:
-        sentence = line.format(bold=" and ".join(results.highlighted), strongest=results.strongest)
-        return sentence + over_targets if len(results.targets) > 1 else sentence
-
-    return caption
 
 
 PLOTS = (
@@ -185,9 +171,8 @@ PLOTS = (
         "roc_log",
         partial(_roc, log=True),
         title="ROC on logarithmic axes",
-        caption=_caption(
-            "Bold: {bold}, with their 95 % intervals where the samples resolve them.", " Mean over the targets."
-        ),
+        caption="Bold: {bold}, with their 95 % intervals where the samples resolve them.",
+        caption_over_targets=" Mean over the targets.",
         reading="Each point is a threshold: to the right, the share of non-members taken for members; upwards, the "
         "share of members identified. The dotted diagonal is guessing; what matters for privacy is how far the curve "
         "lies above it at the left edge. Crosses are 95 % intervals of both rates. Steps are raw, nothing is smoothed; "
@@ -199,9 +184,10 @@ PLOTS = (
         _histograms,
         columns=3,
         title="Scores of members and non-members",
-        caption=_caption("Scores of the target samples.", " All targets together."),
+        caption="Scores of the target samples.",
+        caption_over_targets=" All targets together.",
         reading="The more the two outlines overlap, the less the model reveals. The dotted line is the threshold, "
-        "fitted on the shadows; the outermost 2.5 % of the scores on either side are gathered at the edges.",
+        "fitted on the shadows; the outermost 2.5 % of the scores on either side are counted in the outermost bins.",
         n_on_page=lambda results: len(results.highlighted),
     ),
     Plot(
@@ -209,7 +195,8 @@ PLOTS = (
         _curves,
         needs=("curve.csv",),
         title="Accuracy against the number of shadows",
-        caption=_caption("Bold: {bold}, with 95 % intervals.", " All targets together."),
+        caption="Bold: {bold}, with 95 % intervals.",
+        caption_over_targets=" All targets together.",
         reading="Where a curve still rises at its right end, an attacker with more shadow models would do better than "
         "this page says. Vertical lines are 95 % intervals.",
     ),
@@ -227,7 +214,7 @@ PLOTS = (
         _classes,
         needs=("classes.csv",),
         title="Exposure by class",
-        caption=_caption("Accuracy of {strongest} on the samples of each class."),
+        caption="Accuracy of {strongest} on the samples of each class.",
         reading="Each dot is the attack accuracy on one class, with its 95 % interval; of many classes some deviate "
         "widely by chance alone.",
     ),
@@ -236,7 +223,7 @@ PLOTS = (
         _training,
         needs=("train/*.csv",),
         title="Training curves",
-        caption=_caption("Lines: the targets. Bands: from the lowest to the highest shadow."),
+        caption="Lines: the targets. Bands: from the lowest to the highest shadow.",
         reading="A wide gap between training and test accuracy is overfitting, which the attack exploits. The lines "
         "are the targets; the bands range from the lowest to the highest shadow. Training accuracy is the running one, "
         "over the batches of the epoch.",

@@ -14,11 +14,14 @@ import pandas as pd
 from lira.attacks.metrics import roc
 from lira.attacks.tables import strongest_attack, summary_table
 from lira.errors import InputError, one_line
-from lira.storage.runs import Run
+from lira.storage.runs import Run, read_config
 
 N_EXPOSED = 12  # most and least exposed members each: few enough for a short page
 _COLUMNS = {  # table -> the columns that the report reads, and the command that writes it
-    "attack.csv": ({"attack", "target", "accuracy", "auc", "n_members", "n_nonmembers"}, "attack_lira.py"),
+    "attack.csv": (
+        {"attack", "target", "accuracy", "auc", "n_members", "n_nonmembers", "held_out_auc"},
+        "attack_lira.py",
+    ),
     "samples.csv": ({"target", "sample", "label", "member"}, "attack_lira.py"),
     "classes.csv": ({"attack", "class", "accuracy", "auc", "n_guesses"}, "attack_lira.py"),
     "curve.csv": ({"attack", "target", "accuracy", "shadows"}, "attack_lira.py with --curve"),
@@ -73,6 +76,11 @@ class Results:
         return models[models.role == "target"].iloc[: len(self.targets)]
 
     @property
+    def accounted_epsilon(self) -> float:
+        """The highest epsilon that the accountant guarantees for a target; NaN where there is none."""
+        return self.target_models.get("epsilon", pd.Series(dtype=float)).astype(float).max()
+
+    @property
     def class_names(self) -> list[str]:
         """(K,), in the order of classes.csv; empty without it."""
         table = self.tables.get("classes.csv")
@@ -124,9 +132,6 @@ def exposed_images(tables: Mapping[str, pd.DataFrame], images: np.ndarray) -> di
     return {"sample": samples, "image": images[samples]}
 
 
-# --- reading ---
-
-
 def read(run: Run) -> Results:
     """Read result/<run>/; needs no model and no dataset.
 
@@ -144,11 +149,12 @@ def read(run: Run) -> Results:
     if "attack.csv" not in tables:
         raise InputError(f"{folder / 'attack.csv'} is missing: run attack_lira.py with the flags of this run first")
     _check_samples(folder, tables)
+    settings = read_config(folder / "config.json") if (folder / "config.json").is_file() else {}
     if not (logs := run.load_logs()):
         missing["train/*.csv"] = "There is no train/*.csv in this run: train_model.py writes the training logs."
     if not (images := _read_images(folder / "images.npz")):
         missing["images.npz"] = "There is no images.npz in this run: only the numbers of the samples are known."
-    return Results(folder, tables, missing, logs, _read_json(folder / "config.json"), attack_info, images)
+    return Results(folder, tables, missing, logs, settings, attack_info, images)
 
 
 def _read_table(path: Path, columns: set[str]) -> pd.DataFrame | None:
@@ -181,7 +187,7 @@ def _check_samples(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
 
 
 def _read_json(path: Path) -> dict:
-    """{} where there is no such file, as in runs of older versions."""
+    """{} where there is no such file."""
     if not path.is_file():
         return {}
     try:

@@ -11,6 +11,9 @@ from lira.report import text
 from lira.report.plots import classes_table, guessing_accuracy
 from lira.report.results import Results
 
+_RATES = [f"{100 * rate:g} %" for rate in FALSE_POSITIVE_RATES]
+HEAD = ["attack", "accuracy", "AUC", f"TPR at {_RATES[0]} FPR", *(f"at {rate}" for rate in _RATES[1:])]
+
 
 def cell(value: str, below: str = "") -> dict:
     """below: a second line in small print."""
@@ -20,9 +23,6 @@ def cell(value: str, below: str = "") -> dict:
 def line(name: str, cells: Sequence[dict | str], *, strongest: bool = False) -> dict:
     cells = [cell(content) if isinstance(content, str) else content for content in cells]
     return {"name": name, "cells": cells, "strongest": strongest}
-
-
-# --- names -------------------------------------------------------------------------------------------------------
 
 
 def privacy(identity: Mapping) -> str:
@@ -50,9 +50,6 @@ def subtitle(results: Results) -> str:
     return " · ".join(parts)
 
 
-# --- attack accuracy ---------------------------------------------------------------------------------------------
-
-
 def accuracy(results: Results) -> dict:
     """The accuracy of the strongest attack, as percentages and on the accuracy scale, and what it is based on."""
     row, guessing = results.summary.loc[results.strongest], guessing_accuracy(results)
@@ -77,7 +74,7 @@ def _accuracy_lines(results: Results, row: pd.Series, guessing: float) -> list[s
         "fitted on the shadows alone."
     ]
     if "lira" in results.summary.index and row.attack != "lira":
-        lines[0] += f" The attack as published, “lira”, is right in {accuracy_interval(results.summary.loc['lira'])}."
+        lines[0] += f" The attack as published, “lira”, is right in {text.accuracy(results.summary.loc['lira'])}."
     if row.accuracy_low > guessing:
         lines.append("The interval lies above guessing: this training reveals its members.")
     elif not np.isnan(row.accuracy):
@@ -86,10 +83,6 @@ def _accuracy_lines(results: Results, row: pd.Series, guessing: float) -> list[s
             "that there is none."
         )
     return lines
-
-
-def accuracy_interval(row: pd.Series) -> str:
-    return text.with_interval(row.accuracy, row.accuracy_low, row.accuracy_high)
 
 
 def accuracy_scale(rows: list[tuple[str, pd.Series]], guessing: float) -> dict:
@@ -112,14 +105,13 @@ def accuracy_scale(rows: list[tuple[str, pd.Series]], guessing: float) -> dict:
     return {"marks": marks, "ticks": ticks, "guess": left(guessing)}
 
 
-# --- epsilon -----------------------------------------------------------------------------------------------------
-
-
 def epsilon(results: Results) -> dict:
     """The audit in sentences and as a table, or why there is none."""
     table = results.tables.get("audit.csv")
     if table is None:
-        lines = [f"No lower bound on epsilon. {results.missing['audit.csv']}", *_guarantee(results)]
+        lines = [f"No lower bound on epsilon. {results.missing['audit.csv']}"]
+        if not np.isnan(results.accounted_epsilon):
+            lines.append(f"By the accountant it is at most {text.epsilon(results.accounted_epsilon)}.")
         return {"lines": lines, "rows": [], "head": []}
     rows = []
     for row in table.itertuples():
@@ -128,17 +120,6 @@ def epsilon(results: Results) -> dict:
         rows.append(line(row.target, [row.attack, *bounds, guesses]))
     head = ["target", "attack", "epsilon at least", "at most", "delta", "correct guesses"]
     return {"lines": text.audit_lines(table), "rows": rows, "head": head}
-
-
-def _guarantee(results: Results) -> list[str]:
-    spent = results.target_models.get("epsilon", pd.Series(dtype=float)).astype(float).max()
-    return [] if np.isnan(spent) else [f"By the accountant it is at most {text.epsilon(spent)}."]
-
-
-# --- the attacks -------------------------------------------------------------------------------------------------
-
-_RATES = [f"{100 * rate:g} %" for rate in FALSE_POSITIVE_RATES]
-HEAD = ["attack", "accuracy", "AUC", f"TPR at {_RATES[0]} FPR", *(f"at {rate}" for rate in _RATES[1:])]
 
 
 def attacks(results: Results) -> dict:
@@ -159,11 +140,11 @@ def metric_cells(row: pd.Series, rates: tuple[str, ...] = text.RATES) -> list[di
     """Accuracy, AUC and TPR at `rates`; row: of summary_table(), attack.csv or, without rates, classes.csv."""
     cells = [
         cell(text.percent(row.accuracy), text.interval(row.accuracy_low, row.accuracy_high)),
-        cell(text.auc(row.auc), text.auc_interval(row.get("auc_low", np.nan), row.get("auc_high", np.nan))),
+        cell(text.auc(row.auc), text.interval(row.get("auc_low", np.nan), row.get("auc_high", np.nan), ".3f")),
     ]
     for rate in rates:
         value, low, high = (row[f"tpr_at_fpr_{rate}{end}"] for end in ("", "_low", "_high"))
-        cells.append(cell(text.rate(value, row[f"resolvable_at_{rate}"]), text.interval(low, high, 2)))
+        cells.append(cell(text.rate(value, row[f"resolvable_at_{rate}"]), text.interval(low, high, ".2%")))
     return cells
 
 
@@ -188,16 +169,13 @@ def classes(results: Results) -> dict | None:
     return {"summary": summary, "head": ["class", "accuracy", "AUC", "guesses"], "rows": rows}
 
 
-# --- provenance --------------------------------------------------------------------------------------------------
-
-
 def provenance(results: Results) -> list[tuple[str, str]]:
     """Commands, settings, seeds, fingerprint, versions and hours, as far as the files record them."""
     identity, training = (results.settings.get(key, {}) for key in ("identity", "provenance"))
     attack = results.attack_info
     hidden = ("data_fingerprint", "n_train_is_default")
     settings = [f"{name} {value}" for name, value in identity.items() if name not in hidden]
-    seeds = f"every draw starts from (exp_idx {identity.get('exp_idx')}, role, index of the model)"
+    seeds = f"every draw is seeded by (exp_idx {identity.get('exp_idx')}, role, index of the model)"
     device = [training.get("device"), training.get("threads") and text.plural(training["threads"], "thread")]
     versions = training | attack.get("versions", {})
     packages = ("python", "torch", "opacus", "numpy", "scipy", "scikit-learn")
@@ -222,9 +200,6 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in rows if value]
 
 
-# --- what does not depend on the run -----------------------------------------------------------------------------
-
-
 def threat(results: Results) -> dict:
     implication = IMPLICATION if results.settings else f"{IMPLICATION} {FROM_ELSEWHERE}"
     return {"knows": KNOWS, "does_not_know": DOES_NOT_KNOW, "implication": implication}
@@ -246,9 +221,7 @@ IMPLICATION = (
     "knows the weights, or adds images to the training set, can do better. The figures hold for this training recipe "
     "and these samples, with the shadows taken as given."
 )
-FROM_ELSEWHERE = (
-    "These scores were computed elsewhere; whether this threat model describes them is for their authors to say."
-)
+FROM_ELSEWHERE = "These scores were computed elsewhere; whether this threat model describes them is not known here."
 
 READING_ATTACKS = (
     "Accuracy is that of an attacker who fits the threshold on the shadows alone. AUC and TPR at FPR are measured with "

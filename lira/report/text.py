@@ -18,27 +18,24 @@ RATES = tuple(f"{rate:g}" for rate in FALSE_POSITIVE_RATES)  # as in the names o
 BOLD, PLAIN = "\033[1m", "\033[0m"
 UNRESOLVED = "†"
 UNRESOLVED_NOTE = f"{UNRESOLVED} not resolvable with so few non-members: this is the TPR at FPR 0"
-STRONGEST = "strongest by the shadows' own held-out scores"
+STRONGEST = "strongest by the AUC of the held-out shadows"
 
 
 def percent(value: float, digits: int = 1) -> str:
     return "-" if isnan(value) else f"{value:.{digits}%}"
 
 
-def interval(low: float, high: float, digits: int = 1) -> str:
-    return "-" if isnan(low) or isnan(high) else f"[{low:.{digits}%}, {high:.{digits}%}]"
+def interval(low: float, high: float, spec: str = ".1%") -> str:
+    return "-" if isnan(low) or isnan(high) else f"[{low:{spec}}, {high:{spec}}]"
 
 
-def with_interval(value: float, low: float, high: float) -> str:
-    return "-" if isnan(value) else f"{percent(value)} {interval(low, high)}"
+def accuracy(row: pd.Series) -> str:
+    """The accuracy of an attack with its interval. row: of summary_table()."""
+    return "-" if isnan(row.accuracy) else f"{percent(row.accuracy)} {interval(row.accuracy_low, row.accuracy_high)}"
 
 
 def auc(value: float) -> str:
     return "-" if isnan(value) else f"{value:.3f}"
-
-
-def auc_interval(low: float, high: float) -> str:
-    return "-" if isnan(low) or isnan(high) else f"[{low:.3f}, {high:.3f}]"
 
 
 def rate(value: float, resolvable: bool = True) -> str:
@@ -110,8 +107,8 @@ def headline(results: Results) -> str:
     models = results.target_models
     if not len(models):
         return results.attack_info.get("data", results.name)
-    accuracy = f"test accuracy {percent(models.test_accuracy.mean())}"
-    return f"{accuracy} over {len(models)} targets" if len(models) > 1 else accuracy
+    line = f"test accuracy {percent(models.test_accuracy.mean())}"
+    return f"{line} over {len(models)} targets" if len(models) > 1 else line
 
 
 def terminal_table(summary: pd.DataFrame, strongest: str, *, colour: bool = False) -> str:
@@ -121,9 +118,8 @@ def terminal_table(summary: pd.DataFrame, strongest: str, *, colour: bool = Fals
     table = [["attack", "accuracy [95 % interval]", "AUC", "TPR at 1 %", "0.1 % FPR"]]
     for _, row in summary.iterrows():
         name = f"{row.attack} *" if row.attack == strongest else row.attack
-        accuracy = with_interval(row.accuracy, row.accuracy_low, row.accuracy_high)
         rates = [rate(row[f"tpr_at_fpr_{fpr}"], row[f"resolvable_at_{fpr}"]) for fpr in RATES[:2]]
-        table.append([name, accuracy, auc(row.auc), *rates])
+        table.append([name, accuracy(row), auc(row.auc), *rates])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     if colour:

@@ -39,8 +39,6 @@ class ModelFiles:
         matches = filter(None, (_WEIGHTS.fullmatch(path.name) for path in self.models.glob("*.pt")))
         return sorted(((match[1], int(match[2])) for match in matches), key=lambda job: (ROLES.index(job[0]), job[1]))
 
-    # --- weights ---
-
     def has_weights(self, role: str, index: int) -> bool:
         return self.weights_path(role, index).is_file()
 
@@ -93,20 +91,28 @@ class ModelFiles:
         return content
 
     def _load(self, path: Path, *, keys: set[str], mmap: bool = False) -> dict:
+        """The content given to save_tensors(), on the CPU, without running code from it. mmap: read no tensor yet.
+
+        Raises FileNotFoundError, InputError if the file cannot be opened, CorruptedFile if it holds anything else."""
         try:
-            return load_tensors(path, keys=keys, mmap=mmap)
-        except (InputError, FileNotFoundError):
+            path.open("rb").close()
+        except FileNotFoundError:
             raise
-        except ValueError as error:
-            raise self._corrupted(path, str(error)) from error
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        except Exception as error:  # torch raises errors of many kinds for corrupted bytes
+            raise self._corrupted(path, one_line(error)) from error
+        if not isinstance(content, dict) or set(content) != keys:
+            raise self._corrupted(path, "its content is not that of such a file")
+        return content
 
     def _owner(self, path: Path) -> str:
         return f"{path.name} {self.identity}"
 
     def _corrupted(self, path: Path, reason: str) -> CorruptedFile:
         return CorruptedFile(path, reason, "train_model.py with the same flags trains the model again")
-
-    # --- unfinished models ---
 
     def save_resume(self, role: str, index: int, state: Mapping) -> None:
         """state: nested dicts and lists of tensors and plain values; all that the remaining training depends on."""
@@ -169,22 +175,3 @@ def save_tensors(path: Path, content: Mapping) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
-
-
-def load_tensors(path: Path, *, keys: set[str], mmap: bool = False) -> dict:
-    """The content given to save_tensors(), on the CPU, without running code from the file. mmap: read no tensor yet.
-
-    Raises FileNotFoundError, InputError if the file cannot be opened, ValueError if it holds anything else."""
-    try:
-        path.open("rb").close()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # torch raises errors of many kinds for corrupted bytes
-        raise ValueError(one_line(error)) from error
-    if not isinstance(content, dict) or set(content) != keys:
-        raise ValueError("its content is not that of such a file")
-    return content

@@ -8,7 +8,7 @@ ROLES = ("target", "shadow")  # a role's position is its code in scores.npz and 
 
 
 def model_name(role: str, index: int) -> str:
-    """The name of a model on the screen, in tables and in file names: shadow_03."""
+    """The name of a model in messages, tables and file names: shadow_03."""
     return f"{role}_{index:02d}"
 
 

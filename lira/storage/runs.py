@@ -54,23 +54,21 @@ class Run(ModelFiles):
         return sum(self.has_weights(*job) for job in jobs)
 
     def is_complete(self, role: str, index: int) -> bool:
-        """has_valid_weights(); if so, a corrupted or lost training log is restored from the copy beside the weights."""
+        """has_valid_weights(); if so, a corrupted or lost training log is restored from its copy in the weights."""
         if not self.has_valid_weights(role, index):
             return False
         path, copy = self.results / "train" / f"{model_name(role, index)}.csv", self._log_copy(role, index)
         if copy and (not path.is_file() or path.read_bytes() != copy):
-            warn(f"{path} was corrupted, changed or lost: written again from the copy beside the weights")
+            warn(f"{path} was corrupted, changed or lost: written again from the copy in the weights file")
             write_atomically(path, lambda file: file.write(copy))
         return True
-
-    # --- logs, tables and arrays ---
 
     def save_log(self, model: str, history: list[dict]) -> None:
         """Written after every epoch, so not forced to disk: the weights file and the resume file hold a copy."""
         self.save_table(f"train/{model}.csv", pd.DataFrame(history), durable=False)
 
     def load_logs(self) -> dict[str, pd.DataFrame]:
-        """model -> its training log. A corrupted one is named and replaced by the copy beside the weights, or left out
+        """model -> its training log. A corrupted one is named and replaced by the copy in the weights file, or left out
         if there is no copy."""
         logs, complete = {}, {self.weights_path(*job).stem: job for job in self.models_on_disk()}
         for path in sorted((self.results / "train").glob("*.csv")):
@@ -79,7 +77,7 @@ class Run(ModelFiles):
                 job = complete.get(path.stem)
                 copy = self._log_copy(*job) if job else None
                 if copy and copy != content:
-                    warn(f"{path} is corrupted or was changed: the copy beside the weights is used instead")
+                    warn(f"{path} is corrupted or was changed: the copy in the weights file is used instead")
                 log = pd.read_csv(io.BytesIO(copy or content))
                 if not set(LOG_COLUMNS) <= set(log):
                     raise ValueError("it is no training log")
@@ -138,7 +136,7 @@ def find_results(result_dir: str, identities: Sequence[Mapping]) -> Run:
     similar = ", ".join(Run(folder, folder).similar_runs())
     raise InputError(
         f"{folder} does not exist: there is nothing to report on; give the flags of the run that was attacked"
-        + (f" (there are the runs {similar})" if similar else "")
+        + (f" (other runs: {similar})" if similar else "")
     )
 
 
@@ -161,11 +159,11 @@ def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: 
     return run
 
 
-def _check_config(path: Path, identity: Mapping, *, fields: Iterable[str] | None = None) -> None:
-    """Raises InputError if config.json has another format or another value in one of these fields (default: in any)."""
+def read_config(path: Path) -> dict:
+    """A config.json of this version's format, with its identity. Raises InputError, CorruptedFile if unreadable."""
     try:
         config = json.loads(path.read_text())
-        stored, format_number = dict(config["identity"]), config.get("format", 1)
+        config["identity"], format_number = dict(config["identity"]), config.get("format", 1)
         if type(format_number) is not int:  # a bool is no number
             raise TypeError(f"its format is {format_number!r}, which is no integer")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -176,10 +174,16 @@ def _check_config(path: Path, identity: Mapping, *, fields: Iterable[str] | None
             f"{path} has format {format_number}, this version reads format {FORMAT}: use the version "
             "that made the run, or another --model-dir and --result-dir"
         )
+    return config
+
+
+def _check_config(path: Path, identity: Mapping, *, fields: Iterable[str] | None = None) -> None:
+    """read_config(), and InputError if a field differs. fields: those to compare, by default all."""
+    stored = read_config(path)["identity"]
     for field in {**stored, **identity} if fields is None else fields:
         if stored.get(field) != identity.get(field):
             raise InputError(
-                f"{path} was made with {field} = {stored.get(field)!r}, these flags and data ask for "
+                f"{path} was made with {field} = {stored.get(field)!r}, these flags and data give "
                 f"{identity.get(field)!r}; use the old value, or another --model-dir and --result-dir"
             )
 

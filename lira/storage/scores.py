@@ -18,7 +18,7 @@ from lira.storage.names import ROLES, Job, model_name
 from lira.storage.runs import Run
 
 MAX_CLASSES = 100_000  # a larger label is a mistake
-SAVE_EVERY = 60  # seconds between two writes while models are queried: about what a kill costs
+SAVE_EVERY = 60  # seconds between two writes while models are queried: a kill loses about as much
 
 _CACHE = {"phi", "label", "weights", "queries", "cached_phi", "cached_weights", "cached_queries"}
 
@@ -124,9 +124,6 @@ def _weights_digests(run: Run) -> set[str]:
         with contextlib.suppress(CorruptedFile):
             digests.add(run.record(*job)["sha256"])
     return digests
-
-
-# --- scores from elsewhere ---
 
 
 def read_scores(path: Path, *, n_targets: int, inclusion: str = "half") -> AttackInputs:

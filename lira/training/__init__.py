@@ -1,1 +1,1 @@
-"""What a run of many models needs around the SGD loop: kernels, schedule, workers, progress, queries, cost."""
+"""The SGD loop and what a run of many models needs around it: kernels, schedule, workers, progress, queries, cost."""

@@ -228,9 +228,8 @@ def train_model(
             trainer.schedule.step()
             test_loss, test_accuracy = None, None
             if epoch % settings.eval_every == 0 or epoch == epochs:
-                size = settings.test_batch_size
                 test_loss, test_accuracy = evaluate(
-                    trainer.model, store, test_index, batch_size=size, precision=precision
+                    trainer.model, store, test_index, batch_size=settings.test_batch_size, precision=precision
                 )
                 if not math.isfinite(test_loss):  # after the last step no training loss would show it
                     raise ModelError(f"{name}: the test loss is {test_loss} after epoch {epoch}; lower --lr")
@@ -246,7 +245,7 @@ def train_model(
 
 @contextmanager
 def out_of_memory_as_model_error(name: str, flag: str) -> Iterator[None]:
-    """ModelError in place of the several errors with which torch and Python run out of memory. flag: what to lower."""
+    """ModelError in place of the various errors by which torch and Python report a lack of memory. flag: to lower."""
     try:
         yield
         return

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from lira.errors import warn
 from lira.training.workers import Workers
 
-PUBLISH_EVERY = 1.0  # seconds between two exchanges with the other workers, and looks at the disk
+PUBLISH_EVERY = 1.0  # seconds between two exchanges with the other workers, each of which also reads the disk
 
 
 class ProgressBars:

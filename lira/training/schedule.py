@@ -67,7 +67,7 @@ def progress_so_far(jobs: Sequence[Job], run: Run) -> str:
 
 
 def print_summary(jobs: Sequence[Job], all_jobs: Sequence[Job], run: Run, command: str) -> None:
-    """Print the last lines, from what lies on disk.
+    """Print the summary that ends train_model.py, from the files on disk.
 
     jobs: the models that were to be trained; all_jobs: those of the run; command: attacks the run."""
     for role, rows in run.save_models_table().groupby("role", sort=False):
@@ -87,11 +87,11 @@ def require_models(jobs: Sequence[Job], run: Run, argv: Sequence[str]) -> None:
     """Raises InputError if models are missing: names the first, why it failed, and the command that trains them."""
     missing = [job for job in jobs if not run.has_weights(*job)]
     if missing:
-        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        reason, similar = run.failure(*missing[0]), ", ".join(run.similar_runs())
+        first, reason = run.weights_path(*missing[0]), run.failure(*missing[0])
+        similar = ", ".join(run.similar_runs())
         raise InputError(
-            f"{run.weights_path(*missing[0])}{others} of {len(jobs)} models missing; train them with: "
+            f"{len(missing)} of {len(jobs)} models missing, the first is {first}; train them with: "
             f"python train_model.py {shlex.join(argv)}"
-            + (f" (it failed: {reason})" if reason else "")
-            + (f" (there are also the runs {similar})" if similar else "")
+            + (f" (training failed: {reason})" if reason else "")
+            + (f" (other runs: {similar})" if similar else "")
         )

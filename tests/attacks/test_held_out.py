@@ -5,6 +5,7 @@ import pytest
 
 from lira.attacks import held_out
 from lira.attacks.held_out import MembershipDesign, partners
+from lira.attacks.inputs import CONVENTIONS
 from lira.attacks.metrics import auc, best_threshold
 from lira.attacks.run import attack_targets, leave_one_out
 from lira.attacks.statistics import Statistics
@@ -111,8 +112,9 @@ def test_of_many_shadows_an_even_spread_is_held_out():
     assert held_out._spread([], 1000) == []
 
 
-def test_shadows_that_cannot_score_each_other_give_no_threshold():
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_shadows_that_cannot_score_each_other_give_no_threshold(convention):
     """Of four shadows, one pair is scored as the target, and the other held out for the threshold: none is left."""
-    for result in leave_one_out(*scores(3, n_shadows=4), n_targets=1, attacks=["lira", "loss"]):
+    for result in leave_one_out(*scores(3, n_shadows=4), n_targets=1, convention=convention):
         assert np.isfinite(result.score).all()
-        assert np.isnan([result.threshold, result.held_out_auc]).all() == (result.attack == "lira")
+        assert np.isnan([result.threshold, result.held_out_auc]).all() == (result.attack != "loss")

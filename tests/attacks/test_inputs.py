@@ -1,11 +1,11 @@
-"""Scores of any origin: each mistake is one line that names the place."""
+"""Scores of any origin: each mistake is rejected in one line that names the place."""
 
 import numpy as np
 import pytest
 
 from lira.attacks.inputs import validate_scores
-from lira.errors import InputError
 from tests.helpers.attack_inputs import inputs
+from tests.helpers.errors import input_error_line
 
 
 def replaced(array, place, value):
@@ -36,13 +36,10 @@ def replaced(array, place, value):
         (lambda g: {"phi": g.phi[:1], "member": g.member[:1]}, ["4 shadows are needed, but of 1 rows 2", "0 shadows"]),
     ],
 )
-def test_each_mistake_is_one_line(change, words):
+def test_invalid_scores_are_rejected_with_their_place(change, words):
     reference = inputs()
     arrays = {"phi": reference.phi, "member": reference.member} | change(reference)
-    with pytest.raises(InputError) as caught:
-        validate_scores(arrays["phi"], arrays["member"], 2)
-    line = str(caught.value)
-    assert len(line.splitlines()) == 1
+    line = input_error_line(validate_scores, arrays["phi"], arrays["member"], 2)
     for word in words:
         assert word in line
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lira.attacks.run import attack_targets, leave_one_out
+from lira.attacks.run import attack_targets
 from tests.helpers.naive_attacks import OFFICIAL_ORACLES, official
 from tests.helpers.shadows import pairs, scores
 
@@ -35,11 +35,3 @@ def test_samples_without_a_side_get_no_score_and_change_no_other():
     others = np.setdiff1d(np.arange(50), [3, 7])
     expected = official(phi[0, others], phi[1:, others], member[1:, others], OFFICIAL_ORACLES["lira"])
     np.testing.assert_allclose(score["lira"][others], expected, rtol=1e-9)
-
-
-def test_leave_one_out_of_four_shadows_scores_without_a_threshold():
-    """One shadow per side gives a score; with the other pair held out for the threshold none is left."""
-    phi, member = scores(23, n_shadows=4)
-    for result in leave_one_out(phi, member, n_targets=1, convention="official"):
-        assert np.isfinite(result.score).all()
-        assert np.isnan(result.threshold) == (result.attack != "loss")

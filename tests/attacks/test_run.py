@@ -10,7 +10,6 @@ from lira.attacks.metrics import best_threshold
 from lira.attacks.registry import ATTACKS
 from lira.attacks.run import attack_targets, curve, leave_one_out
 from lira.attacks.statistics import Statistics
-from lira.errors import InputError
 from tests.helpers.leakage import auc_by_sample, null_aucs
 from tests.helpers.naive_attacks import ORACLES
 from tests.helpers.shadows import scores
@@ -99,8 +98,3 @@ def test_repetition_gives_the_same_bits():
     for result, repeated in zip(first, second, strict=True):
         np.testing.assert_array_equal(result.score, repeated.score)
         assert result.threshold == repeated.threshold
-
-
-def test_unknown_attacks_are_named():
-    with pytest.raises(InputError, match="unknown attack 'liar'"):
-        attack_targets(*scores(16), n_targets=1, attacks=["liar"])

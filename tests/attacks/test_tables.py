@@ -12,7 +12,6 @@ from lira.attacks.inputs import AttackInputs
 from lira.attacks.metrics import auc, clopper_pearson
 from lira.attacks.registry import ATTACKS
 from lira.attacks.run import attack_targets, curve
-from lira.errors import InputError
 from lira.privacy.audit import epsilon_lower_bound
 from tests.helpers.attack_inputs import N, inputs, inputs_and_results, truths
 from tests.helpers.shadows import scores
@@ -52,7 +51,7 @@ def test_missing_scores_are_counted_and_left_out_of_every_figure():
     row = attack_table(reference, [replace(result, score=score)]).iloc[0]
     assert (row.n_unscored, row.n_members + row.n_nonmembers) == (N // 5, N - N // 5)
     assert row.accuracy == ((score >= result.threshold) == reference.member[0])[scored].mean()
-    assert row.auc == auc(score[scored], reference.member[0][scored])
+    assert row.auc == pytest.approx(auc(score[scored], reference.member[0][scored]), abs=1e-12)
 
 
 def test_a_target_with_one_side_has_an_accuracy_and_no_auc():
@@ -197,7 +196,7 @@ def test_a_target_without_a_threshold_makes_no_guesses():
     summary = tables.summary_table(attack_table(reference, [without_threshold])).iloc[0]
     assert np.isnan([summary.accuracy, summary.accuracy_low, summary.accuracy_high]).all()
     assert summary.n_guesses == 0
-    assert summary.auc == auc(second.score, reference.member[1])
+    assert summary.auc == pytest.approx(auc(second.score, reference.member[1]), abs=1e-12)
 
 
 def test_the_strongest_attack_has_the_highest_mean_held_out_auc():
@@ -219,8 +218,6 @@ def test_the_strongest_attack_needs_held_out_aucs():
     assert tables.strongest_attack(table) == "c"
     assert tables.strongest_attack(table.assign(held_out_auc=0.5)) == "a"  # ties: the first
     assert tables.strongest_attack(table.assign(held_out_auc=np.nan)) == "a"
-    with pytest.raises(InputError, match="no column held_out_auc"):
-        tables.strongest_attack(table[["attack"]])
 
 
 # --- the audit -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from PIL import Image
 from lira.data import folder
 from lira.data.folder import read_folder
 from lira.data.readers import read_npz
-from tests.helpers.datasets import N_TEST, N_TRAIN, input_error_line, pixels, write_images
+from tests.helpers.datasets import N_TEST, N_TRAIN, pixels, write_images
+from tests.helpers.errors import input_error_line
 
 
 def assert_equal(images, written):
@@ -99,13 +100,7 @@ def test_other_modes_are_converted_to_rgb(tmp_path):
 
 def test_hidden_and_other_files_are_ignored(tmp_path):
     written = write_images(tmp_path / "dataset")
-    for name in (
-        ".DS_Store",
-        "train/.hidden.png",
-        "train/notes.txt",
-        "train/ant/.9.png",
-        "test/bee/Thumbs.db",
-    ):
+    for name in (".DS_Store", "train/.hidden.png", "train/notes.txt", "train/ant/.9.png", "test/bee/Thumbs.db"):
         (tmp_path / "dataset" / name).write_bytes(b"no image")
     (tmp_path / "dataset/train/.ipynb_checkpoints").mkdir()
     assert_equal(read(tmp_path / "dataset"), written)
@@ -186,17 +181,6 @@ def test_cache_that_cannot_be_written_is_a_warning(dataset, capsys):
     assert read(dataset).fingerprint == read(dataset, dataset.parent / "other").fingerprint
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot write" in line
-
-
-def test_interrupted_write_leaves_no_files(dataset, monkeypatch):
-    def interrupted(file, **arrays):
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(np, "savez", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        read(dataset)
-    assert cache_files(dataset.parent / "root") == []
 
 
 def test_folders_of_the_same_name_have_different_caches(tmp_path):

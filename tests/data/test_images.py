@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from lira.data.images import ARRAYS, find_duplicates, make_images
-from tests.helpers.datasets import arrays, input_error_line, pixels
+from tests.helpers.datasets import arrays, pixels
+from tests.helpers.errors import input_error_line
 
 
 def make_with(**changes):

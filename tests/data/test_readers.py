@@ -13,7 +13,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from lira.data.readers import read_digits, read_npz, read_torchvision
-from tests.helpers.datasets import ARCHIVES, WRITERS, arrays, input_error_line, write_mnist
+from tests.helpers.datasets import ARCHIVES, WRITERS, FailsWhenUnpickled, arrays, write_mnist
+from tests.helpers.errors import input_error_line
 
 
 @pytest.fixture
@@ -188,11 +189,6 @@ def test_npz_is_read_as_written(channels, dtype, tmp_path):
 
 def test_npz_without_names_numbers_the_classes(tmp_path):
     assert read_npz(saved(tmp_path / "a.npz")).class_names == ("0", "1", "2")
-
-
-class FailsWhenUnpickled:
-    def __reduce__(self):
-        return pytest.fail, ("a pickle was loaded",)
 
 
 INVALID_ARRAYS = {

@@ -4,21 +4,15 @@ import numpy as np
 
 from lira.attacks.inputs import AttackInputs
 from lira.attacks.run import attack_targets
+from tests.helpers.shadows import members
 
 N = 40
-
-
-def members(n_targets, n_shadows, n_samples, rng):
-    """bool (M, N): each target has a random half of the samples, the shadows are complementary pairs."""
-    half = np.array([rng.permutation(n_samples) < n_samples // 2 for _ in range(n_shadows // 2)])
-    shadows = np.stack([half, ~half], axis=1).reshape(n_shadows, n_samples)
-    return np.concatenate([[rng.permutation(n_samples) < n_samples // 2 for _ in range(n_targets)], shadows])
 
 
 def inputs(n_targets=2, n_shadows=6, *, n_queries=1, classes=4, images=False, seed=0, gap=2.0) -> AttackInputs:
     """The phi of members is higher by `gap`."""
     rng = np.random.default_rng(seed)
-    member = members(n_targets, n_shadows, N, rng)
+    member = members(rng, n_targets, n_shadows, N, "pairs")
     model_names = [f"target_{i:02d}" for i in range(n_targets)] + [f"shadow_{i:02d}" for i in range(n_shadows)]
     return AttackInputs(
         phi=(rng.normal(size=(*member.shape, n_queries)) + gap * member[:, :, None]).astype(np.float32),

@@ -1,4 +1,4 @@
-"""Small datasets in each of the formats, and the message of an InputError."""
+"""Small datasets in each of the formats."""
 
 import gzip
 import hashlib
@@ -12,20 +12,9 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
-from lira.errors import InputError
-
 
 def md5(data):
     return hashlib.md5(data).hexdigest()
-
-
-def input_error_line(function, *args, **options):
-    """The message, a single line, of the InputError that function(*args, **options) raises."""
-    with pytest.raises(InputError) as caught:
-        function(*args, **options)
-    line = str(caught.value)
-    assert len(line.splitlines()) == 1
-    return line
 
 
 def pixels(*shape, seed=0):
@@ -41,6 +30,13 @@ def arrays(channels=3, n_train=6, n_test=4, names=None):
         "y_test": np.arange(n_test) % 3,
     }
     return content if names is None else content | {"class_names": np.array(names)}
+
+
+class FailsWhenUnpickled:
+    """Reading a pickle runs the code in it: this one fails the test."""
+
+    def __reduce__(self):
+        return pytest.fail, ("a pickle was loaded",)
 
 
 # ---- a folder

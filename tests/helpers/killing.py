@@ -6,7 +6,6 @@ A step: a temporary file opened, a part of its bytes written, forced to disk, re
 file removed. What a process does between two steps does not change the files on disk."""
 
 import os
-import resource
 import signal
 import sys
 from multiprocessing import get_context
@@ -78,25 +77,23 @@ class _FileInParts:
         self._file.close()
 
 
-def _child(argv, kill_at, max_file_bytes, result):
+def _child(argv, kill_at, result):
     import train_model
 
     torch.set_num_threads(1)
     steps = WriteSteps(kill_at)
     steps.install()
-    if max_file_bytes:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, max_file_bytes))
     result.put((train_model.main(argv), steps.count))
 
 
-def start(argv, *, kill_at=None, max_file_bytes=None):
-    """A new process that runs train_model.main(argv), forked from a server that has imported everything already.
+def start(argv, *, kill_at=None):
+    """A new process that runs train_model.main(argv) and is killed at the step kill_at.
 
-    kill_at: the step at which it is killed; max_file_bytes: size limit of a file, as a stand-in for a full disk."""
+    It is forked from a server that has imported everything already."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["train_model"])
     result = context.SimpleQueue()
-    process = context.Process(target=_child, args=(argv, kill_at, max_file_bytes, result))
+    process = context.Process(target=_child, args=(argv, kill_at, result))
     process.start()
     process.result = result
     return process

@@ -7,6 +7,15 @@ from scipy.stats import norm
 FLOOR = 1e-5
 
 
+def scaled_logits(logits, label):
+    """phi by its definition, in extended precision where the machine has it. logits: (N, K), label: (N,)."""
+    phi = []
+    for z, true_class in zip(np.asarray(logits, dtype=np.longdouble), np.asarray(label), strict=True):
+        others = np.delete(z, true_class)
+        phi.append(z[true_class] - (others.max() + np.log(np.exp(others - others.max()).sum())))
+    return np.array(phi).astype(float)
+
+
 def log_p(phi):
     return -np.logaddexp(0.0, -phi)
 

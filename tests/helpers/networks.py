@@ -6,6 +6,11 @@ import torch
 from torch import nn
 
 
+def equal_weights(a, b) -> bool:
+    """Whether two networks have bit-identical weights and buffers."""
+    return all(torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items())
+
+
 def tiny(num_classes, in_channels):
     """Holds all that a resume file has to restore: buffers, and dropout's random draws."""
     return nn.Sequential(
@@ -41,9 +46,6 @@ def lazy(num_classes, in_channels):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
 
 
-# --- networks that fail --------------------------------------------------------------------------------------------
-
-
 class _Call(nn.Module):
     def __init__(self, function: Callable):
         super().__init__()
@@ -51,6 +53,14 @@ class _Call(nn.Module):
 
     def forward(self, x):
         return self.function(x)
+
+
+def mixing(num_classes, in_channels):
+    """In any mode an image's logits depend on the other images of its batch."""
+    return nn.Sequential(_Call(lambda x: x - x.mean(0)), mlp(num_classes, in_channels))
+
+
+# --- networks that fail --------------------------------------------------------------------------------------------
 
 
 def _fails_for_this_seed() -> bool:

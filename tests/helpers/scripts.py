@@ -11,17 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+TWO_WORKERS = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 FLAGS = shlex.split(
     "--dataset digits --network tests.helpers.networks:mlp --disable-dp --epochs 30 --n-shadows 4 --n-runs 2 "
     "--n-train 40 --lr 0.1 --eval-every 20 --no-augment --precision fp32 --device cpu"
+)
+TINY_RUN = shlex.split(  # the last of two equal flags counts
+    "--dataset digits --network tests.helpers.networks:tiny --disable-dp --epochs 1 --n-shadows 4 --precision fp32 "
+    "--device cpu --quiet"
 )
 
 
 def script(name, argv, cwd, **options):
     """Run the script in a subprocess, on one thread. Returns a CompletedProcess."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(ROOT / name), *map(str, argv)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, **options)
+    return subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False, **options)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def test_a_bound_in_closed_form():
 
 @pytest.mark.parametrize("inclusion", ["coin", "half"])
 @pytest.mark.parametrize("delta", [0.0, 1e-5])
-def test_it_grows_with_n_correct_and_shrinks_with_delta_and_confidence(inclusion, delta):
+def test_the_bound_grows_with_n_correct_and_shrinks_with_delta_and_confidence(inclusion, delta):
     how = dict(n_audited=600, delta=delta, inclusion=inclusion)
     bounds = [epsilon_lower_bound(n_correct, 500, **how) for n_correct in range(0, 501, 10)]
     assert bounds == sorted(bounds)
@@ -104,7 +104,7 @@ def n_above(epsilon, score, member, **how):
 @pytest.mark.parametrize("inclusion", ["coin", "half"])
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("abstain", [0.0, 0.7])
-def test_it_exceeds_the_truth_in_at_most_5_percent(inclusion, epsilon, abstain):
+def test_the_bound_exceeds_the_truth_in_at_most_5_percent(inclusion, epsilon, abstain):
     """At epsilon 0 the guesses are random: the bound is 0 for at least 95 % of them."""
     rng = np.random.default_rng(3)
     member, score = responses(rng, epsilon, inclusion)
@@ -115,7 +115,7 @@ def test_it_exceeds_the_truth_in_at_most_5_percent(inclusion, epsilon, abstain):
         assert n_wrong >= binom.ppf(0.001, MECHANISMS, 0.02), "the bound is too loose"
 
 
-def test_it_exceeds_the_truth_in_at_most_5_percent_with_delta():
+def test_the_bound_exceeds_the_truth_in_at_most_5_percent_with_delta():
     """With probability delta the score reveals a sample's inclusion: (epsilon, delta)-private for each sample."""
     rng, epsilon, delta = np.random.default_rng(4), 1.0, 1e-3
     member, score = responses(rng, epsilon, "coin")

@@ -10,6 +10,7 @@ from torch import nn
 from lira.errors import InputError
 from lira.privacy.compatibility import TensorHooks, check_network, replace_batch_norm
 from resnet import resnet
+from tests.helpers.networks import mixing
 
 
 def test_batch_norm_becomes_group_norm():
@@ -23,11 +24,6 @@ def test_batch_norm_becomes_group_norm():
 def test_network_without_batch_norm_is_unchanged():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     assert replace_batch_norm(model) is model
-
-
-class MixesImages(nn.Sequential):
-    def forward(self, x):
-        return super().forward(x - x.mean(0))
 
 
 class OwnBatchNorm(nn.BatchNorm2d):
@@ -66,12 +62,9 @@ def linear(kind=nn.Sequential, *first):
     ("model", "reason"),
     [
         (linear(nn.Sequential, nn.BatchNorm2d(3, affine=False)), r"layer 0 \(BatchNorm2d\): BatchNorm cannot"),
-        (
-            linear(nn.Sequential, OwnBatchNorm(3)),
-            r"layer 0 \(OwnBatchNorm\): it mixes the images of a batch",
-        ),
+        (linear(nn.Sequential, OwnBatchNorm(3)), r"layer 0 \(OwnBatchNorm\): it mixes the images of a batch"),
         (linear(nn.Sequential, nn.InstanceNorm2d(3, track_running_stats=True)), r"layer 0 \(InstanceNorm2d\)"),
-        (linear(MixesImages), "depends on the other images of the batch"),
+        (mixing(2, 3), "depends on the other images of the batch"),
         (linear(ChangesBuffer), "buffer mean changes in training"),
         (linear(SharesWeight), r"the per-sample gradients of 1.weight are missing or wrong"),
         (linear(HasUnusedLayer), r"the per-sample gradients of unused.weight are missing or wrong"),

@@ -13,12 +13,12 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from lira.errors import InputError
 from lira.privacy.compatibility import replace_batch_norm
 from lira.privacy.dp_sgd import DPSGD
-from lira.training.loop import TrainingSettings, train_model
 from resnet import resnet
-from tests.helpers.networks import normed
+from tests.helpers import training
+from tests.helpers.networks import equal_weights, normed
 from tests.helpers.tiny_images import store
+from tests.helpers.training import TEST_SET, TRAINING_SET
 
-TRAINING, TEST = np.arange(3, 30), np.arange(30, 37)
 SEEDS = {"sampling": 11, "noise": 12}
 
 
@@ -31,18 +31,9 @@ def private_net():
     return replace_batch_norm(normed(4, 3))
 
 
-def train(privacy, build=private_net, seeds=SEEDS, training_set=TRAINING, **changes):
-    settings = {"epochs": 3, "lr": 0.5, "lr_step": None, "optimizer": "MSGD", "batch_size": 8}
-    settings |= {"augment": True, "precision": "fp32", "eval_every": 2, "test_batch_size": 7}
-    options = {"seed": 5, "on_epoch": lambda history: None, "progress": lambda n: None}
-    options["make_private"] = partial(privacy.make_private, **seeds)
-    for name, value in changes.items():
-        (settings if name in settings else options)[name] = value
-    return train_model("x", build, store(), training_set, TEST, TrainingSettings(**settings), **options)
-
-
-def equal_weights(a, b):
-    return all(torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items())
+def train(privacy, build=private_net, seeds=SEEDS, **changed):
+    private = dict(lr=0.5, lr_step=None, make_private=partial(privacy.make_private, **seeds))
+    return training.train(store(), build, **private | changed)
 
 
 # --- the naive loop ------------------------------------------------------------------------------------------------
@@ -72,8 +63,8 @@ def naive_train(privacy, *, optimizer, lr):
     update, sizes = make(model.parameters(), lr=lr, weight_decay=1e-4), []
     steps_per_epoch = math.ceil(27 / privacy.batch_size)
     for _ in range(3 * steps_per_epoch):
-        included = torch.rand(len(TRAINING), generator=sampling) < 1 / steps_per_epoch
-        index = torch.from_numpy(TRAINING)[included]
+        included = torch.rand(len(TRAINING_SET), generator=sampling) < 1 / steps_per_epoch
+        index = torch.from_numpy(TRAINING_SET)[included]
         sizes.append(len(index))
         top, left = torch.randint(0, 2 * images.margin + 1, (2, len(index)), generator=augmentation)
         flip = torch.randint(0, 2, (len(index),), generator=augmentation).bool()
@@ -206,7 +197,7 @@ def test_weights_of_a_private_residual_network_load_into_a_plain_one():
     model, history = train(dp_sgd(max_physical_batch=4), build, epochs=1, augment=False, precision="bf16")
     plain = build()
     plain.load_state_dict(model.state_dict())
-    x = store().unaugmented(torch.from_numpy(TEST))
+    x = store().unaugmented(torch.from_numpy(TEST_SET))
     with torch.no_grad():
         assert torch.equal(plain.eval()(x), model.eval()(x))
     assert history[-1]["test_accuracy"] is not None

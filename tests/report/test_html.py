@@ -123,7 +123,7 @@ def test_the_accuracy_is_that_of_the_strongest_attack_over_all_targets(tmp_path,
     sentence = next(element for element in part.iter("p") if element.get("class") == "accuracy")
     share = f"{n_correct / n_guesses:.1%} [{low:.1%}, {high:.1%}]"
     assert text(sentence) == f"Given an image, the attack is right in {share} of cases; 50% is guessing."
-    assert f"“{strongest}”, the strongest by the shadows' own held-out scores; {n_guesses} guesses" in text(part)
+    assert f"“{strongest}”, the strongest by the AUC of the held-out shadows; {n_guesses} guesses" in text(part)
     if strongest != "lira":
         assert f"“lira”, is right in {cells_of(run, 'lira')[0].replace('|', ' ')}" in text(part)
 
@@ -237,7 +237,7 @@ def test_two_runs_side_by_side(tmp_path, monkeypatch):
     path = html.compare(str(tmp_path), ["dp", str(tmp_path / "plain")])
     tree = parse(path.read_text())
     rows = table(section(tree, "runs"))
-    assert rows[0][-2:] == ["epsilon from", "to"]
+    assert rows[0][-2:] == ["epsilon at least", "at most"]
     for row, run, label in zip(rows[1:], runs, ("A: DP, σ 1.0, C 0.1", "B: no DP"), strict=True):
         strongest = results.read(run).strongest
         n_correct, n_guesses, mean = totals(run, strongest)

@@ -39,7 +39,7 @@ def test_the_table_pools_the_guesses_of_all_targets(n_targets):
         assert cells[4:] == [f"{row.auc:.3f}", *rates]
         assert ("*" in line) == (name == "loss")
     assert lines[4].startswith("† not resolvable")
-    assert lines[5] == f"* strongest by the shadows' own held-out scores; {n_targets * N} guesses per attack"
+    assert lines[5] == f"* strongest by the AUC of the held-out shadows; {n_targets * N} guesses per attack"
 
 
 def test_only_rates_below_one_non_member_are_marked():

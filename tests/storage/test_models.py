@@ -6,9 +6,9 @@ import torch
 from lira.errors import CorruptedFile
 from lira.storage.checksums import digest
 from lira.storage.runs import open_run
-from tests.helpers.datasets import input_error_line
+from tests.helpers.errors import input_error_line
+from tests.helpers.runs import IDENTITY, RECORD
 
-RECORD = {"test_accuracy": 0.5, "train_accuracy": 0.75, "epsilon": None, "seconds": 1.5, "device": "cpu x"}
 WEIGHTS = {
     "a": torch.arange(6.0).reshape(2, 3),
     "scalar": torch.tensor(3),
@@ -48,13 +48,13 @@ def test_a_flipped_bit_anywhere_in_the_weights_is_detected(run):
         assert "target_00.pt is corrupted" in input_error_line(run.record, "target", 0)
 
 
-def test_weights_of_another_model_or_other_settings(run, tmp_path, identity):
+def test_weights_of_another_model_or_other_settings(run, tmp_path):
     run.save_weights("shadow", 0, {"a": torch.ones(1)}, RECORD)
     content = run.weights_path("shadow", 0).read_bytes()
     run.weights_path("shadow", 1).write_bytes(content)
     with pytest.raises(CorruptedFile, match="another model"):
         run.load_weights("shadow", 1)
-    other = open_run(tmp_path / "other", tmp_path / "elsewhere", identity | {"lr_step": 5}, provenance={})
+    other = open_run(tmp_path / "other", tmp_path / "elsewhere", IDENTITY | {"lr_step": 5}, provenance={})
     other.weights_path("shadow", 0).write_bytes(content)
     with pytest.raises(CorruptedFile, match="other settings"):
         other.record("shadow", 0)

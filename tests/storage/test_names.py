@@ -6,6 +6,7 @@ import pytest
 
 from lira.storage.names import run_name, safe_name
 from lira.storage.runs import open_run
+from tests.helpers.runs import IDENTITY
 
 
 @pytest.mark.parametrize(
@@ -23,8 +24,8 @@ from lira.storage.runs import open_run
         ({"network": "my.nets:make"}, "digits_my.nets-make_MSGD_lr0.05_b256_e40_bf16_exp0"),
     ],
 )
-def test_a_run_is_named_by_the_settings_that_change_its_models(identity, changed, name):
-    assert run_name(identity | changed) == name
+def test_a_run_is_named_by_the_settings_that_change_its_models(changed, name):
+    assert run_name(IDENTITY | changed) == name
 
 
 @pytest.mark.parametrize(
@@ -46,10 +47,10 @@ def test_a_safe_name_is_one_part_of_a_path(text, name):
         *[".hidden", "a b; rm -rf x", "$(touch x)", "a*?[x]", "画像", "a_b", "x" * 200, "line\nbreak"],
     ],
 )
-def test_names_from_data_stay_inside(identity, name, tmp_path):
-    folder = run_name(identity | {"dataset": name, "network": name})
+def test_names_from_data_stay_inside(name, tmp_path):
+    folder = run_name(IDENTITY | {"dataset": name, "network": name})
     assert re.fullmatch(r"[\w.+-]+", folder)  # letters and digits of any script
     assert not folder.startswith((".", "-"))
-    run = open_run(tmp_path / "model", tmp_path / "result", identity | {"dataset": name}, provenance={})
+    run = open_run(tmp_path / "model", tmp_path / "result", IDENTITY | {"dataset": name}, provenance={})
     assert run.models.resolve().parent == tmp_path / "model"
     assert run.results.resolve().parent == tmp_path / "result"

@@ -17,5 +17,5 @@ def test_training_provenance_can_be_repeated_and_stored():
     assert "privacy" not in training_provenance(argv, device_name="cpu x")
 
 
-def test_versions_are_those_of_what_computes():
+def test_versions_are_those_of_python_and_the_numeric_libraries():
     assert set(versions()) == {"python", "torch", "numpy", "scipy", "scikit-learn"}

@@ -12,9 +12,9 @@ import torch
 
 from lira.storage.runs import FORMAT, MODEL_COLUMNS, find_results, open_run
 from lira.storage.scores import save_scores
-from tests.helpers.datasets import input_error_line
-
-RECORD = {"test_accuracy": 0.5, "train_accuracy": 0.75, "epsilon": None, "seconds": 1.5, "device": "cpu x"}
+from tests.helpers.errors import input_error_line
+from tests.helpers.runs import IDENTITY, RECORD
+from tests.helpers.scripts import contents
 
 
 @pytest.fixture
@@ -25,17 +25,17 @@ def folders(tmp_path):
 # --- config.json ---------------------------------------------------------------------------------------------------
 
 
-def test_config_is_written_once_and_never_changed(run, folders, identity):
+def test_config_is_written_once_and_never_changed(run, folders):
     path = run.models / "config.json"
     content = path.read_bytes()
-    assert json.loads(content) == {"format": FORMAT, "identity": identity, "provenance": {"command": "train"}}
-    again = open_run(*folders, identity, provenance={"command": "other"})
+    assert json.loads(content) == {"format": FORMAT, "identity": IDENTITY, "provenance": {"command": "train"}}
+    again = open_run(*folders, IDENTITY, provenance={"command": "other"})
     assert (again.models, again.results) == (run.models, run.results)
     assert path.read_bytes() == content == (run.results / "config.json").read_bytes()
 
 
-def test_without_provenance_nothing_is_created(tmp_path, folders, identity):
-    run = open_run(*folders, identity)
+def test_without_provenance_nothing_is_created(tmp_path, folders):
+    run = open_run(*folders, IDENTITY)
     assert not run.has_weights("target", 0)
     assert list(tmp_path.iterdir()) == []
 
@@ -46,32 +46,32 @@ def test_without_provenance_nothing_is_created(tmp_path, folders, identity):
     [("lr_step", 5), ("target_inclusion", "coin"), ("data_fingerprint", "e" * 64), ("lr", 0.05000001),
      ("n_train", 477), ("something_new", 1)],
 )  # fmt: skip
-def test_other_settings_are_named(run, folders, identity, field, value, provenance):
+def test_other_settings_are_named(run, folders, field, value, provenance):
     before = (run.models / "config.json").read_bytes()
-    line = input_error_line(open_run, *folders, identity | {field: value}, provenance=provenance)
-    assert f"{field} = {identity.get(field)!r}" in line
+    line = input_error_line(open_run, *folders, IDENTITY | {field: value}, provenance=provenance)
+    assert f"{field} = {IDENTITY.get(field)!r}" in line
     assert f"ask for {value!r}" in line
     assert (run.models / "config.json").read_bytes() == before
 
 
-def test_results_of_other_settings_are_not_overwritten(run, folders, identity, tmp_path):
+def test_results_of_other_settings_are_not_overwritten(run, folders, tmp_path):
     """Only --model-dir differs: the results would replace those of the first run."""
-    line = input_error_line(open_run, tmp_path / "other", folders[1], identity | {"lr_step": 3}, provenance={})
+    line = input_error_line(open_run, tmp_path / "other", folders[1], IDENTITY | {"lr_step": 3}, provenance={})
     assert "/result/" in line
     assert "config.json was made with lr_step" in line
 
 
 @pytest.mark.parametrize("folder", ["models", "results"])
 @pytest.mark.parametrize(("config", "number"), [({}, 1), ({"format": 1}, 1), ({"format": FORMAT + 1}, FORMAT + 1)])
-def test_a_run_of_another_format_is_rejected(run, folders, identity, folder, config, number):
+def test_a_run_of_another_format_is_rejected(run, folders, folder, config, number):
     path = getattr(run, folder) / "config.json"
-    path.write_text(json.dumps({**config, "identity": identity, "provenance": {}}))
+    path.write_text(json.dumps({**config, "identity": IDENTITY, "provenance": {}}))
     before = path.read_bytes()
     message = f"{path} has format {number}, this version reads format {FORMAT}: "
-    assert input_error_line(open_run, *folders, identity).startswith(message)
-    assert input_error_line(open_run, *folders, identity, provenance={}).startswith(message)
+    assert input_error_line(open_run, *folders, IDENTITY).startswith(message)
+    assert input_error_line(open_run, *folders, IDENTITY, provenance={}).startswith(message)
     if folder == "results":
-        assert input_error_line(find_results, folders[1], [identity]).startswith(message)
+        assert input_error_line(find_results, folders[1], [IDENTITY]).startswith(message)
     assert path.read_bytes() == before
 
 
@@ -118,17 +118,13 @@ def test_similar_runs_have_the_same_dataset_and_network(run, tmp_path):
     ],
 )
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
-def test_a_failed_write_of_any_kind_keeps_the_old_files(run, monkeypatch, save, code):
+def test_a_failed_write_of_any_kind_keeps_the_old_files(run, tmp_path, monkeypatch, save, code):
     run.save_weights("shadow", 0, {"a": torch.ones(5)}, RECORD)
     save_scores(run, phi=np.ones(3))
     run.save_table("attack.csv", pd.DataFrame({"a": [1]}))
     run.save_log("shadow_00", [{"epoch": 1}])
 
-    def contents():
-        paths = [path for folder in (run.models, run.results) for path in folder.rglob("*") if path.is_file()]
-        return {path: path.read_bytes() for path in paths}
-
-    before = contents()
+    before = contents(tmp_path)
 
     def fail(*args):
         raise OSError(code, os.strerror(code))
@@ -138,4 +134,4 @@ def test_a_failed_write_of_any_kind_keeps_the_old_files(run, monkeypatch, save, 
     line = input_error_line(save, run)
     assert "cannot write" in line
     assert os.strerror(code) in line
-    assert contents() == before, "and no temporary file is left"
+    assert contents(tmp_path) == before, "and no temporary file is left"

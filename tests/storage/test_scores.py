@@ -10,7 +10,7 @@ from lira.storage import scores
 from lira.storage.runs import Run
 from lira.storage.scores import cached_scores, load_scores, read_scores, save_scores
 from tests.helpers.attack_inputs import inputs
-from tests.helpers.datasets import input_error_line
+from tests.helpers.errors import input_error_line
 
 JOBS = [("target", 0), ("shadow", 0), ("shadow", 1), ("shadow", 2)]
 PLAIN, SHIFTED = ((0, 0, False),), ((0, 0, False), (0, 1, False))
@@ -249,7 +249,6 @@ def test_one_query_needs_no_axis_and_no_label(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"member": np.ones((8, 39), dtype=bool)}, ["member", "(8, 40)", "(8, 39)"]),
         ({"phi": np.full((8, 40), None)}, ["cannot be read", "allow_pickle=False"]),
         ({"label": np.full(40, None)}, ["cannot be read", "allow_pickle=False"]),
         ({"phi": None}, ["no array 'phi'"]),
@@ -261,14 +260,14 @@ def test_one_query_needs_no_axis_and_no_label(tmp_path):
         ({"label": np.where(np.arange(40) == 6, 10**12, 0)}, ["label", "column 6", "1000000000000"]),
     ],
 )
-def test_each_mistake_is_one_line(tmp_path, changed, words):
-    """Those in phi and member alone: see validate_scores()."""
+def test_invalid_arrays_are_rejected_by_name(tmp_path, changed, words):
+    """Those in the values of phi and member are in tests/attacks/test_inputs.py."""
     line = input_error_line(read_scores, saved(tmp_path, **changed), n_targets=2)
     for word in words:
         assert word in line
 
 
-def test_what_is_no_npz_file_is_one_line(tmp_path):
+def test_what_is_no_npz_file_is_rejected(tmp_path):
     assert "no such file" in input_error_line(read_scores, tmp_path / "missing.npz", n_targets=2)
     assert "no such file" in input_error_line(read_scores, tmp_path, n_targets=2)
     valid = saved(tmp_path).read_bytes()

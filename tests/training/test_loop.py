@@ -1,6 +1,5 @@
 """The SGD loop against a naive one: the same images, the optimizers' formulas written out."""
 
-import dataclasses
 from functools import partial
 
 import numpy as np
@@ -18,26 +17,10 @@ from lira.training.loop import (
     epoch_batches,
     evaluate,
     out_of_memory_as_model_error,
-    train_model,
 )
-from tests.helpers.networks import mlp, normed
+from tests.helpers.networks import equal_weights, mlp, normed
 from tests.helpers.tiny_images import images, store
-
-SETTINGS = dict(epochs=3, lr=0.01, lr_step=2, optimizer="MSGD", batch_size=8, augment=True)
-SEED = 5
-EVALUATION = dict(precision="fp32", eval_every=2, test_batch_size=7)
-TRAINING_SET, TEST_SET = np.arange(3, 30), np.arange(30, 37)
-
-
-def train(images, build=lambda: normed(4, 3), **changed):
-    fields, lengths = {field.name for field in dataclasses.fields(TrainingSettings)}, []
-    settings = SETTINGS | EVALUATION | {name: changed.pop(name) for name in fields & changed.keys()}
-    options = dict(seed=SEED, progress=lambda n: None, on_epoch=lambda history: lengths.append(len(history))) | changed
-    sets = TRAINING_SET, TEST_SET
-    model, history = train_model("shadow_07", build, images, *sets, TrainingSettings(**settings), **options)
-    assert lengths == list(range(1, len(history) + 1))
-    return model, history
-
+from tests.helpers.training import EVALUATION, SEED, SETTINGS, TEST_SET, TRAINING_SET, train
 
 # --- the naive loop ------------------------------------------------------------------------------------------------
 
@@ -172,20 +155,16 @@ def test_progress_counts_every_image():
 # --- what a model depends on, and what is logged -------------------------------------------------------------------
 
 
-def same(a, b):
-    return all(torch.equal(value, b.state_dict()[key]) for key, value in a.state_dict().items())
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_model_depends_on_its_seed_alone(precision):
     first, _ = train(store(), precision=precision)
     torch.rand(100)  # earlier draws do not matter
-    assert same(first, train(store(), precision=precision)[0])
-    assert not same(first, train(store(), precision=precision, seed=6)[0])
+    assert equal_weights(first, train(store(), precision=precision)[0])
+    assert not equal_weights(first, train(store(), precision=precision, seed=6)[0])
 
 
 def test_evaluation_does_not_change_the_model():
-    assert same(train(store(), eval_every=1, test_batch_size=3)[0], train(store(), eval_every=50)[0])
+    assert equal_weights(train(store(), eval_every=1, test_batch_size=3)[0], train(store(), eval_every=50)[0])
 
 
 def test_compiled_code_trains_the_same_model(monkeypatch):
@@ -206,11 +185,13 @@ def test_compiled_code_trains_the_same_model(monkeypatch):
 def test_weights_stay_fp32_under_bf16():
     model, _ = train(store(), precision="bf16")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert not same(model, train(store())[0])
+    assert not equal_weights(model, train(store())[0])
 
 
 def test_the_history_has_one_row_per_epoch():
-    _, history = train(store(), epochs=5, eval_every=2)
+    lengths = []
+    _, history = train(store(), epochs=5, eval_every=2, on_epoch=lambda history: lengths.append(len(history)))
+    assert lengths == [1, 2, 3, 4, 5]
     assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
     assert {row["model"] for row in history} == {"shadow_07"}
     assert [row["test_accuracy"] is not None for row in history] == [False, True, False, True, True]

@@ -8,7 +8,6 @@ from lira.errors import InputError, ModelError
 from lira.training.progress import ProgressBars
 from lira.training.schedule import format_models, planned_models, shard, train_all
 from lira.training.workers import Workers
-from util import parse_args
 
 JOBS = [("target", 0), ("shadow", 0), ("shadow", 1)]
 
@@ -52,7 +51,7 @@ def test_other_errors_stop_the_run(error):
     assert started == [("target", 0)]
 
 
-def test_no_models_to_train():
+def test_without_missing_models_nothing_is_trained():
     assert train([], lambda job: pytest.fail("nothing to train")) == (0, 0)
 
 
@@ -68,7 +67,7 @@ def test_whether_a_model_is_done_is_looked_up_when_its_turn_comes():
     assert started == [("shadow", 0), ("shadow", 1), ("shadow", 3)]
 
 
-def test_format_models():
+def test_models_are_printed_as_ranges():
     assert format_models(planned_models(2, 20)) == "target_00 to target_01, shadow_00 to shadow_19"
     jobs = [("shadow", 3), ("shadow", 5), ("shadow", 4), ("target", 0), ("shadow", 123)]
     assert format_models(jobs) == "target_00, shadow_03 to shadow_05, shadow_123"
@@ -84,13 +83,3 @@ def test_shards_hold_every_model_once(n_targets, half_shadows, parts):
     shards = [shard(jobs, part, parts) for part in range(1, parts + 1)]
     assert sorted(job for part in shards for job in part) == sorted(jobs)
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
-
-
-@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/", "/4", "-1/4", "a/b", "1/0"])
-def test_an_invalid_shard_is_rejected(text):
-    with pytest.raises(InputError, match="--shard: must be I/N with I from 1 to N"):
-        parse_args([f"--shard={text}"], description="")
-
-
-def test_shard_flag():
-    assert parse_args(["--shard", "2/4"], description="").run.shard == (2, 4)

@@ -1,4 +1,4 @@
-"""Workers that share one store: who trains what, who waits for whom; restarts, GPUs, threads, signals."""
+"""Workers that share one store: who trains what, who waits for whom; restarts, threads, signals."""
 
 import os
 import signal
@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.distributed as dist
 
-import common
 from lira.training.progress import ProgressBars
 from lira.training.schedule import planned_models, train_all
 from lira.training.workers import Workers, agree_on_restart
@@ -96,16 +95,7 @@ def test_every_restart_begins_with_empty_counters():
     assert len(ids) == 3
 
 
-# --- GPUs, threads, signals ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "local_rank", "gpu"), [("auto", 0, 0), ("auto", 5, 1), ("cuda", 2, 0), ("cuda:1", 0, 1)]
-)
-def test_workers_take_the_gpus_in_turn(name, local_rank, gpu, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert common.resolve_device(name, local_rank=local_rank) == torch.device("cuda", gpu)
+# --- threads, signals ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
