@@ -183,6 +183,17 @@ def test_cache_that_cannot_be_written_is_a_warning(dataset, capsys):
     assert "cannot write" in line
 
 
+def test_interrupted_write_leaves_no_files(dataset, monkeypatch):
+    def interrupted(file, **arrays):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read(dataset)
+    assert cache_files(dataset.parent / "root") == []
+
+
 def test_folders_of_the_same_name_have_different_caches(tmp_path):
     written = {name: write_images(tmp_path / name / "dataset", channels) for name, channels in (("a", 1), ("b", 3))}
     for name in ("a", "b", "a", "b"):
@@ -202,10 +213,16 @@ def test_progress_is_one_bar_on_stderr(dataset, capsys):
 # ---- rejected folders: each function makes a folder invalid and returns the path that the message must name
 
 
-def empty_class(dataset):
+def class_of_other_files(dataset):
     for file in (dataset / "test/bee").iterdir():
         file.rename(file.with_suffix(".txt"))
     return dataset / "test/bee"
+
+
+def class_without_files(dataset):
+    shutil.rmtree(dataset / "train/bee")
+    (dataset / "train/bee").mkdir()
+    return dataset / "train/bee"
 
 
 def extra_class(dataset):
@@ -245,7 +262,8 @@ def tiny(dataset):
 INVALID_FOLDERS = {
     "absent": (lambda dataset: dataset / "nowhere", ["no such folder"]),
     "no test": (lambda dataset: shutil.rmtree(dataset / "test") or dataset / "test", ["no such folder"]),
-    "empty class": (empty_class, ["class without images", ".png"]),
+    "class of other files": (class_of_other_files, ["class without images", ".png"]),
+    "class without files": (class_without_files, ["class without images", ".png"]),
     "classes differ": (extra_class, ["only in train/: cat", "only in test/: dog"]),
     "one class": (one_class, ["1 class", "at least 2"]),
     "other size": (put("train/bee/4.png", save((9, 10))), ["10x9", "10x8", "ant/0.png"]),

@@ -5,7 +5,7 @@ import pandas as pd
 
 from lira.attacks.run import run_attacks
 from lira.report import html, results
-from lira.storage.runs import Run
+from lira.storage.runs import FORMAT, Run
 from tests.helpers.attack_inputs import inputs
 
 
@@ -29,8 +29,8 @@ def two_runs(folder) -> list[Run]:
         attacked_run(folder / name, inputs(gap=gap, seed=seed)) for name, gap, seed in (("dp", 0.5, 1), ("plain", 3, 2))
     ]
     common = {"dataset": "digits", "network": "ConvNet", "epochs": 3, "data_fingerprint": "f" * 64}
-    runs[0].save_json("config.json", {"identity": common | {"sigma": 1.0, "max_grad_norm": 0.1}})
-    runs[1].save_json("config.json", {"identity": common})
+    runs[0].save_json("config.json", {"format": FORMAT, "identity": common | {"sigma": 1.0, "max_grad_norm": 0.1}})
+    runs[1].save_json("config.json", {"format": FORMAT, "identity": common})
     models = {"role": "target", "test_accuracy": [0.6, 0.7], "train_accuracy": 0.9, "seconds": 1.0}
     models = pd.DataFrame({"index": [0, 1]} | models)
     runs[0].save_table("models.csv", models.assign(epsilon=[3.2, 3.4]))

@@ -66,6 +66,8 @@ def test_intervals_are_drawn_where_the_samples_resolve_the_rate(tmp_path):
             ["samples.csv has 5 rows of target_01", "counts 40", "truncated"],
         ),
         (lambda path: (path / "attack.json").write_text("{"), ["attack.json cannot be read"]),
+        (lambda path: (path / "config.json").write_text("{"), ["config.json is corrupted"]),
+        (lambda path: (path / "config.json").write_text('{"identity": {}}'), ["config.json has format 1"]),
         (lambda path: (path / "images.npz").write_bytes(b"x"), ["images.npz cannot be read"]),
         (lambda path: _remove_held_out_auc(path / "attack.csv"), ["no column held_out_auc", "attack_lira.py again"]),
     ],
@@ -73,7 +75,7 @@ def test_intervals_are_drawn_where_the_samples_resolve_the_rate(tmp_path):
 def test_a_corrupted_file_is_named(tmp_path, corruption, words):
     run = attacked_run(tmp_path, curve=False)
     corruption(tmp_path)
-    line = input_error_line(lambda: results.read(run).strongest)
+    line = input_error_line(results.read, run)
     for word in words:
         assert word in line
 

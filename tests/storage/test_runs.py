@@ -50,7 +50,7 @@ def test_other_settings_are_named(run, folders, field, value, provenance):
     before = (run.models / "config.json").read_bytes()
     line = input_error_line(open_run, *folders, IDENTITY | {field: value}, provenance=provenance)
     assert f"{field} = {IDENTITY.get(field)!r}" in line
-    assert f"ask for {value!r}" in line
+    assert f"these flags and data give {value!r}" in line
     assert (run.models / "config.json").read_bytes() == before
 
 
