@@ -88,6 +88,7 @@ def test_lazy_layers_have_their_shapes_when_a_network_is_built():
         ("tests.helpers.scripts:FLAGS", "network tests.helpers.scripts:FLAGS fails on images of 3x8x8: TypeError"),
         ("tests.helpers.networks:no_module", "fails on images of 3x8x8: AttributeError"),
         ("tests.helpers.networks:one_logit_too_many", r"logits \(2, 4\) for 2 images, got \(2, 5\)"),
+        ("tests.helpers.networks:other_shape_in_training", "in training mode differ in type or shape from those in"),
         ("tests.helpers.networks:wrong_shape", r"logits \(2, 4\) for 2 images, got \(1, 2, 3\)"),
     ],
 )

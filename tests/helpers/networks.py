@@ -88,6 +88,14 @@ def one_logit_too_many(num_classes, in_channels):
     return mlp(num_classes + 1, in_channels)
 
 
+def other_shape_in_training(num_classes, in_channels):
+    class Halved(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.flatten(1))[: len(x) // 2 if self.training else len(x)]
+
+    return Halved(in_channels * 64, num_classes)
+
+
 def no_module(num_classes, in_channels):
     return "a string"
 

@@ -194,6 +194,12 @@ def test_missing_files_are_named(tmp_path):
     assert "no samples.csv" in text(section(page_of(run), "roc_log"))
 
 
+def test_without_an_audit_the_guarantee_is_named(tmp_path):
+    private, _ = two_runs(tmp_path)
+    (private.results / "audit.csv").unlink()
+    assert "By the accountant it is at most 3.40." in text(section(page_of(private), "epsilon"))
+
+
 def test_an_attack_without_a_threshold_has_no_accuracy(tmp_path):
     run = attacked_run(tmp_path, names=("loss",), curve=False)
     undefined = dict.fromkeys(("threshold", "accuracy", "accuracy_low", "accuracy_high"), np.nan)

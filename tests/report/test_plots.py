@@ -1,0 +1,49 @@
+"""Which figures a run has, and the numbers in their alternative texts."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lira.report import plots, results
+from tests.helpers.attack_inputs import N, inputs
+from tests.helpers.report import attacked_run
+
+
+def test_the_curve_has_the_numbers_of_curve_csv(tmp_path):
+    read = results.read(attacked_run(tmp_path, inputs(n_shadows=10)))
+    table = pd.read_csv(tmp_path / "curve.csv")
+    table = table[table.attack == read.strongest]
+    for panel, column in zip(plots.plots(read)["curve"], ("accuracy", "tpr_at_fpr_0.01"), strict=True):
+        values = [f"{rows[column].mean():.1%} at {shadows}" for shadows, rows in table.groupby("shadows")]
+        assert f"{read.strongest} {', '.join(values)}" in panel.alt
+        axes = Figure().subplots()
+        panel.draw(axes)
+        assert axes.lines[0].get_label() == read.strongest
+
+
+def test_of_many_classes_the_most_and_the_least_exposed_are_drawn(tmp_path):
+    many = dataclasses.replace(inputs(), label=np.arange(N) % 30, class_names=tuple(f"class {k}" for k in range(30)))
+    read = results.read(attacked_run(tmp_path, many, curve=False))
+    names = plots.classes_table(read)["class"].tolist()
+    (panel,) = plots.plots(read)["classes"]
+    axes = Figure().subplots()
+    panel.draw(axes)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [*names[:12], *names[-12:]]
+
+
+def test_a_run_with_attack_csv_alone_has_no_figures(tmp_path):
+    run = attacked_run(tmp_path, images=False)
+    for name in ("samples.csv", "classes.csv", "curve.csv"):
+        (tmp_path / name).unlink()
+    assert plots.plots(results.read(run)) == {}
+
+
+def test_intervals_are_drawn_where_the_samples_resolve_the_rate(tmp_path):
+    row = results.read(attacked_run(tmp_path, curve=False)).summary.loc["lira"].copy()
+    assert plots.intervals(row) == []
+    row["resolvable_at_0.01"] = True
+    ((x, low, high, y, *_),) = plots.intervals(row)
+    assert [x, low, high] == [row[f"fpr_at_0.01{end}"] for end in ("", "_low", "_high")]
+    assert y == row["tpr_at_fpr_0.01"]
