@@ -3,10 +3,12 @@
 import subprocess
 
 import train_model
+from lira.training import cost
 from tests.helpers.scripts import ENVIRONMENT, ROOT, TINY_RUN, TWO_WORKERS, call, run_folders
 
 
-def test_plan_trains_and_writes_nothing(tmp_path):
+def test_plan_trains_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(cost, "MEASURE_SECONDS", 0.1)
     called = call(train_model.main, [*TINY_RUN, "--plan", *run_folders(tmp_path)])
     assert called.status == 0
     assert "complete: none" in called.out

@@ -11,6 +11,7 @@ from opacus.accountants import PRVAccountant
 
 import attack_lira
 import train_model
+from lira.training import cost
 from tests.helpers import killing
 from tests.helpers.scripts import FinishedRun, call, rejected, run_folders
 
@@ -91,7 +92,8 @@ def test_killed_private_models_continue_to_the_same_weights(private, tmp_path):
     assert killing.weights(tmp_path) == killing.weights(private.folder)
 
 
-def test_a_plan_measures_private_steps(private):
+def test_a_plan_measures_private_steps(private, monkeypatch):
+    monkeypatch.setattr(cost, "MEASURE_SECONDS", 0.1)
     called = call(train_model.main, [*private.argv, "--plan"])
     assert called.status == 0
     assert "4 steps at sample rate 0.5" in called.out
