@@ -1,34 +1,22 @@
 """Attack the target models of a run with its shadow models, and report how accurate the attacks are.
 
 python attack_lira.py --dataset cifar100 --network ResNet18 --disable-dp
-python attack_lira.py --scores scores-from-elsewhere.npz
+python attack_lira.py --run cifar100_ResNet18_MSGD_lr0.05_b256_e100_bf16_exp0 --leave-one-out --curve
+python attack_lira.py --scores scores-from-elsewhere.npz --n-runs 2
 """
 
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from common import prepare, unread_identities
-from lira.attacks.inputs import AttackInputs
-from lira.attacks.run import run_attacks
-from lira.data.store import Query
 from lira.errors import InputError, warn
-from lira.flags import reject_flags
-from lira.report import html, text
-from lira.report.results import exposed_images
-from lira.storage.names import Job, model_name
-from lira.storage.provenance import command, timestamp, versions
-from lira.storage.runs import Run, find_results, open_run, results_only
-from lira.storage.scores import cached_scores, read_scores
-from lira.training import schedule
-from lira.training.kernels import keep_freed_memory
-from lira.training.query import declared_queries, query_model
-from lira.training.workers import Workers
-from util import Config, run_script
+from lira.storage.names import model_name, run_name
+from util import Config, parse_args, run_script
+
+if TYPE_CHECKING:
+    from common import Setup
 
 # Tables that only some runs of this script write -> the flag that adds them, as worded in the warning below.
 OPTIONAL_TABLES = {"leave_one_out.csv": " with --leave-one-out", "curve.csv": " with --curve", "audit.csv": ""}
@@ -36,28 +24,77 @@ OPTIONAL_TABLES = {"leave_one_out.csv": " with --leave-one-out", "curve.csv": " 
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
-    return run_script(lambda config: attack(config, argv), argv, description=__doc__)
+    return run_script(lambda config: attack(config, argv), argv, script="attack_lira.py", description=__doc__)
 
 
 def attack(config: Config, argv: Sequence[str]) -> None:
     """Query the models whose scores are not cached, run the attacks, write tables and report to result/<run>/."""
-    reject_flags(config.run, "plan", script="train_model.py")
-    flags = config.attack
+    import numpy as np  # here: these imports take seconds, and the flags are checked by now
+    import torch
+    from tqdm import tqdm
+
+    from common import prepare
+    from lira.attacks.inputs import AttackInputs
+    from lira.attacks.run import run_attacks
+    from lira.report import html, text
+    from lira.report.results import exposed_images
+    from lira.storage.provenance import provenance
+    from lira.storage.runs import open_run, results_of_scores, results_only
+    from lira.storage.scores import ScoreCache, read_scores
+    from lira.training import schedule
+    from lira.training.kernels import keep_freed_memory
+    from lira.training.query import declared_queries, query_model
+    from lira.training.workers import Workers
+
+    flags, result_dir, name = config.attack, config.run.result_dir, config.run.run
     if flags.compare:
-        print(html.compare(config.run.result_dir, flags.compare))
+        print(html.compare(result_dir, flags.compare))
         return
     if flags.report_only:
-        _report(_find_results(config))
+        run = results_of_scores(result_dir, flags.scores) if flags.scores else results_only(result_dir, name or "")
+        print(text.report(*html.write(run)))
         return
-    start, started = time.monotonic(), timestamp()
+
+    start, attacked_by = time.monotonic(), provenance("attack_lira.py", argv)
     keep_freed_memory()
     Workers().set_threads(config.run.threads)
     if flags.scores:
-        path = Path(flags.scores)
-        inputs = read_scores(path, n_targets=config.model.n_runs, inclusion=config.data.target_inclusion)
-        run, description = results_only(config.run.result_dir, path), f"{path}: {inputs.describe()}"
+        run = results_of_scores(result_dir, flags.scores)
+        inputs = read_scores(Path(flags.scores), n_targets=config.run.n_runs, inclusion=config.data.target_inclusion)
+        description = f"{flags.scores}: {inputs.describe()}"
     else:
-        run, inputs, description = _query_models(config, argv)
+        setup = prepare(config)
+        run = open_run(config.run.model_dir, result_dir, setup.identity, name=name)
+        jobs = schedule.planned_models(config.run.n_runs, config.run.n_shadows)
+        instead = "" if run.models.is_dir() else _forgotten_flag(config, argv, setup)
+        schedule.require_models(jobs, run, argv, instead=instead)
+        member, label = np.stack([setup.split.member(*job) for job in jobs]), setup.images.y_test
+        queries = declared_queries(flags.n_queries, flip=setup.flip, margin=setup.store.margin)
+        cache = ScoreCache(run, jobs, member, label.numpy(), queries)
+        model = setup.build().to(setup.device).to(memory_format=torch.channels_last)
+        samples = torch.arange(len(label), device=setup.device) + setup.store.first_sample
+        for job, missing in tqdm(cache.missing(), desc="querying", unit="model", disable=config.run.quiet):
+            run.load_into(model, *job)
+            scores = query_model(
+                model, setup.store.unaugmented, samples, label, queries=missing, batch_size=config.run.test_batch_size
+            )
+            cache.add(job, missing, scores)
+        cache.save()
+        inputs = AttackInputs(
+            phi=cache.phi,
+            member=member,
+            n_targets=config.run.n_runs,
+            label=label.numpy(),
+            class_names=setup.images.class_names,
+            model_names=tuple(model_name(*job) for job in jobs),
+            images=setup.images.x_test.numpy(),
+            inclusion=config.data.target_inclusion,
+            guarantees=run.guarantees(config.run.n_runs) if config.dp else None,
+        )
+        run.save_models_table()
+        description = setup.describe()
+        print(description)
+
     tables = run_attacks(
         inputs,
         names=flags.attacks or None,
@@ -66,86 +103,28 @@ def attack(config: Config, argv: Sequence[str]) -> None:
         with_curve=flags.curve,
         quiet=config.run.quiet,
     )
-    for name, table in tables.items():
-        run.save_table(name, table)
-    earlier = [name for name in OPTIONAL_TABLES if name not in tables and (run.results / name).exists()]
-    for name in earlier:
-        warn(f"{run.results / name} is from an earlier run{OPTIONAL_TABLES[name]}, not from this one")
-    attack_info = {
-        "command": command("attack_lira.py", argv),
-        "started": started,
-        "data": description,
-        "seconds": time.monotonic() - start,
-        "versions": versions(),
-        "earlier": earlier,
-    }
-    run.save_json("attack.json", attack_info)
+    for file, table in tables.items():
+        run.save_table(file, table)
+    earlier = [file for file in OPTIONAL_TABLES if file not in tables and (run.results / file).exists()]
+    for file in earlier:
+        warn(f"{run.results / file} is from an earlier run{OPTIONAL_TABLES[file]}, not from this one")
+    seconds = time.monotonic() - start
+    run.save_json("attack.json", attacked_by | {"data": description, "seconds": seconds, "earlier": earlier})
     if inputs.images is not None:
         run.save_arrays("images.npz", exposed_images(tables, inputs.images))
-    _report(run)
+    print(text.report(*html.write(run)))
 
 
-def _report(run: Run) -> None:
-    results, page = html.write(run)
-    print(f"{page}: the report; tables, scores and figures lie beside it\n")
-    print(text.headline(results))
-    print(text.terminal_table(results.summary, results.strongest, colour=text.has_colours()))
-    if "audit.csv" in results.tables:
-        print(f"\n{text.audit_summary(results.tables['audit.csv'])}")
-
-
-def _find_results(config: Config) -> Run:
-    """The results of the run that the flags describe; reads neither its data nor its models."""
-    if config.attack.scores:
-        return results_only(config.run.result_dir, Path(config.attack.scores))
-    return find_results(config.run.result_dir, unread_identities(config))
-
-
-def _query_models(config: Config, argv: Sequence[str]) -> tuple[Run, AttackInputs, str]:
-    """The run of trained models, its attack inputs and their description. Queries the models that are not cached."""
-    setup = prepare(config)
-    run = open_run(config.run.model_dir, config.run.result_dir, setup.identity)
-    jobs = schedule.planned_models(config.model.n_runs, config.model.n_shadows)
-    schedule.require_models(jobs, run, argv)
-    member = np.stack([setup.split.member(*job) for job in jobs])
-    label = setup.images.y_test
-    samples = torch.arange(len(label), device=setup.device) + setup.store.first_sample
-    model = setup.build().to(setup.device).to(memory_format=torch.channels_last)
-
-    def query(job: Job, queries: tuple[Query, ...]) -> np.ndarray:
-        weights = run.load_weights(*job)
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise InputError(
-                f"{run.weights_path(*job)} holds the weights of another network than {setup.network} makes now: "
-                "restore the factory, or give the changed one a name or an --exp-idx of its own"
-            ) from error
-        batch_size = config.run.test_batch_size
-        return query_model(model, setup.store.unaugmented, samples, label, queries=queries, batch_size=batch_size)
-
-    queries = declared_queries(config.attack.n_queries, flip=setup.flip, margin=setup.store.margin)
-    inputs = AttackInputs(
-        phi=cached_scores(run, jobs, member, label.numpy(), queries, query, quiet=config.run.quiet),
-        member=member,
-        n_targets=config.model.n_runs,
-        label=label.numpy(),
-        class_names=setup.images.class_names,
-        model_names=tuple(model_name(*job) for job in jobs),
-        images=setup.images.x_test.numpy(),
-        inclusion=config.data.target_inclusion,
-        guarantees=_guarantees(run, jobs) if config.dp else None,
-    )
-    run.save_models_table()
-    description = setup.describe()
-    print(description)
-    return run, inputs, description
-
-
-def _guarantees(run: Run, jobs: Sequence[Job]) -> np.ndarray:
-    """(epsilon, delta) of each target, float64 (T, 2)."""
-    records = [run.record(role, index) for role, index in jobs if role == "target"]
-    return np.array([[record["epsilon"], record["delta"]] for record in records])
+def _forgotten_flag(config: Config, argv: Sequence[str], setup: "Setup") -> str:
+    """What to do where the run that is missing exists with, or without, --disable-dp; empty where it does not."""
+    others = [*argv, "--disable-dp"] if config.dp else [argument for argument in argv if argument != "--disable-dp"]
+    try:
+        name = run_name(setup.identity_of(parse_args(others, description="")))
+    except InputError:  # another flag has no meaning then
+        return ""
+    if not Path(config.run.model_dir, name).is_dir():
+        return ""
+    return f"{'add' if config.dp else 'leave out'} --disable-dp to attack {name}, or "
 
 
 if __name__ == "__main__":

@@ -1,29 +1,36 @@
-"""What both scripts share: the table of datasets, the split, devices and precision, and the setup of a run."""
+"""The experiment: the datasets, the split, device and precision, what both scripts prepare, and the SGD loop."""
 
+import math
 import os
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from lira.data.folder import read_folder
 from lira.data.images import Images, find_duplicates
 from lira.data.readers import read_digits, read_npz, read_torchvision
 from lira.data.store import ImageStore
-from lira.errors import InputError
-from lira.storage.names import ROLES
-from lira.storage.provenance import training_provenance
-from lira.training.loop import MakePrivate, TrainingSettings
-from network import build, check_name
+from lira.errors import InputError, ModelError, log
+from lira.flags import find_name, suggest
+from lira.storage.names import ROLES, model_name
+from lira.storage.provenance import provenance
+from lira.training.kernels import fast_kernels
+from lira.training.state import TrainingState
+from network import build, network_name
 from util import Config
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it imports Opacus, which only DP needs
     from lira.privacy.dp_sgd import DPSGD
 
 # --- datasets ------------------------------------------------------------------------------------------------------
@@ -45,24 +52,33 @@ DATASETS = {
 }
 
 
+def dataset_name(text: str) -> str:
+    """A key of DATASETS, which text may spell in any case, or the absolute path of a .npz file or of a folder.
+    Raises InputError."""
+    path = Path(text)
+    # os.path, because Path.is_file() raises for a very long name
+    is_path = (path.suffix == ".npz" and os.path.isfile(path)) or os.path.isdir(path)  # noqa: PTH112, PTH113
+    if text in DATASETS:
+        return text
+    if is_path:
+        return str(path.resolve())
+    if name := find_name(text, DATASETS):
+        return name
+    raise InputError(
+        f"--dataset must be one of {', '.join(DATASETS)}, or the path of a .npz file or of a folder; "
+        f"got {text!r}, which is none of them{suggest(text, DATASETS)}"
+    )
+
+
 def load_dataset(name: str, data_root: str, *, progress: bool = True) -> tuple[Images, bool]:
-    """The images of a row of DATASETS or of a path, and whether training flips them at random. Raises InputError.
+    """The images of a dataset_name(), and whether training flips them at random. Raises InputError.
 
     From a path, images in colour are flipped; grey ones (digits, letters, scans) are not."""
-    root = Path(data_root)
+    root, path = Path(data_root), Path(name)
     if name in DATASETS:
         row = DATASETS[name]
         return row.read(root, progress=progress), row.flip
-    path = Path(name)
-    if path.suffix == ".npz" and os.path.isfile(path):  # noqa: PTH113 (Path.is_file() raises for a very long name)
-        images = read_npz(path)
-    elif os.path.isdir(path):  # noqa: PTH112
-        images = read_folder(path, root, progress=progress)
-    else:
-        raise InputError(
-            f"--dataset must be one of {', '.join(DATASETS)}, or the path of a .npz file or of a folder; "
-            f"got {name!r}, which is none of them"
-        )
+    images = read_npz(path) if path.suffix == ".npz" else read_folder(path, root, progress=progress)
     return images, images.channels == 3
 
 
@@ -182,20 +198,19 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return "bf16" if native else "fp32"
 
 
-# --- the setup of a run --------------------------------------------------------------------------------------------
+# --- what both scripts prepare -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Data, split, device and settings of one run: what it takes to train or query a model."""
+    """Flags, data, split, device and precision of one run: what it takes to train or query a model."""
 
+    config: Config
     images: Images
     flip: bool
     split: Split
     device: torch.device
-    training: TrainingSettings
-    network: str
-    identity: dict[str, Any]
+    precision: str
     privacy: "DPSGD | None" = None
 
     @cached_property
@@ -208,23 +223,32 @@ class Setup:
             return torch.cuda.get_device_name(self.device)
         return f"{self.device.type} {platform.machine()}"
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All settings that change the models' weights."""
+        return self.identity_of(self.config)
+
+    def identity_of(self, config: Config) -> dict[str, Any]:
+        """The identity of a run of other flags with the same network, on the same data and device."""
+        return replace(config, data=self.config.data, model=self.config.model).identity(
+            precision=self.precision,
+            n_train=self.split.n_train,
+            n_train_is_default=self.split.n_train == default_n_train(len(self.images.x_train)),
+            fingerprint=self.images.fingerprint,
+        )
+
+    def record(self, argv: Sequence[str]) -> dict[str, Any]:
+        """What config.json holds beside the identity. argv: the flags of train_model.py."""
+        where = {"device": self.device_name, "threads": torch.get_num_threads()}
+        privacy = {"privacy": self.privacy.provenance()} if self.privacy else {}
+        trained_by = provenance("train_model.py", argv) | where | privacy
+        return {"flags": self.config.flags(precision=self.precision), "provenance": trained_by}
+
     def build(self) -> nn.Module:
         """A new network for these images, its weights drawn from torch's global generator. Raises InputError."""
-        images = self.images
-        model = build(self.network, num_classes=images.n_classes, in_channels=images.channels, size=images.size)
+        images, network = self.images, self.config.model.network
+        model = build(network, num_classes=images.n_classes, in_channels=images.channels, size=images.size)
         return self.privacy.adapt(model) if self.privacy else model
-
-    def make_private(self, role: str, index: int) -> MakePrivate | None:
-        """What turns this model and its optimizer into private training; None without DP."""
-        if not self.privacy:
-            return None
-        seeds = self.split.privacy_seeds(role, index)
-        return partial(self.privacy.make_private, sampling=seeds["sampling"], noise=seeds["noise"])
-
-    def provenance(self, argv: Sequence[str]) -> dict[str, Any]:
-        """How and where the run is trained, for config.json; argv: the flags of train_model.py."""
-        privacy = self.privacy.provenance() if self.privacy else None
-        return training_provenance(argv, device_name=self.device_name, privacy=privacy)
 
     def describe_training(self) -> str:
         """describe(), and with DP the guarantee."""
@@ -239,7 +263,7 @@ class Setup:
         lines = [
             f"{n_train:,} training + {n_test:,} test images of {shape}, {self.images.n_classes} classes; "
             f"each model trains on {self.split.n_train:,} + {n_test // 2:,}",
-            f"{self.network} in {self.training.precision} on {self.device_name}",
+            f"{self.config.model.network} in {self.precision} on {self.device_name}",
         ]
         samples, duplicates = find_duplicates(self.images)
         if len(samples):
@@ -252,65 +276,181 @@ class Setup:
         return "\n".join(lines)
 
 
-def unread_identities(config: Config) -> list[dict[str, Any]]:
-    """The identities that a run of these flags may have. The data is not read: fields that depend on it are None.
-
-    With --precision auto the run may come from other hardware, so each precision is possible."""
-    precisions = [config.train.precision]
-    if config.train.precision == "auto":
-        here = resolve_precision("auto", resolve_device(config.run.device))
-        precisions = [here, "fp32" if here == "bf16" else "bf16"]
-    n_train = config.data.n_train
-    return [
-        config.identity(precision=precision, n_train=n_train, n_train_is_default=is_default, fingerprint=None)
-        for precision in precisions
-        for is_default in ([True] if n_train is None else [False, True])
-    ]
-
-
 def prepare(config: Config, *, local_rank: int = 0) -> Setup:
     """Read the data and resolve what the flags leave open. Writes nothing into the run's folders. Raises InputError."""
-    check_name(config.model.network)
+    dataset, network = dataset_name(config.data.dataset), network_name(config.model.network)
+    if config.run.run and ":" in network:
+        log(f"--run {config.run.run}: its network {network} is your own code, which is imported and run now")
+    data = replace(config.data, dataset=dataset)
+    config = replace(config, data=data, model=replace(config.model, network=network))
     device = resolve_device(config.run.device, local_rank=local_rank)
     precision = resolve_precision(config.train.precision, device)
-    images, flip = load_dataset(config.data.dataset, config.data.data_root, progress=not config.run.quiet)
+    images, flip = load_dataset(dataset, data.data_root, progress=not config.run.quiet)
     split = make_split(
         len(images.x_train),
         len(images.x_test),
-        n_train=config.data.n_train,
+        n_train=data.n_train,
         exp_idx=config.model.exp_idx,
-        inclusion=config.data.target_inclusion,
+        inclusion=data.target_inclusion,
     )
-    is_default = split.n_train == default_n_train(len(images.x_train))
-    identity = config.identity(
-        precision=precision, n_train=split.n_train, n_train_is_default=is_default, fingerprint=images.fingerprint
-    )
-    privacy = _privacy(config, n_images=split.n_train + split.n_samples // 2)
-    train = config.train
-    assert train.lr is not None  # parse_args() fills it in
-    training = TrainingSettings(
-        epochs=train.epochs,
-        lr=train.lr,
-        lr_step=train.lr_step,
-        optimizer=train.optimizer,
-        batch_size=train.train_batch_size,
-        test_batch_size=config.run.test_batch_size,
-        augment=config.data.augment,
-        precision=precision,
-        eval_every=train.eval_every,
-        compiled=config.run.compile,
-    )
-    setup = Setup(images, flip, split, device, training, config.model.network, identity, privacy)
+    privacy = None
+    if config.dp:
+        from lira.privacy.dp_sgd import DPSGD  # here: imports Opacus, which only DP needs
+
+        n_images, train = split.n_train + split.n_samples // 2, config.train
+        privacy = DPSGD(n_images, train.train_batch_size, train.epochs, **asdict(config.dp))
+    setup = Setup(config, images, flip, split, device, precision, privacy)
     model = setup.build()  # raises for a network that does not fit, before anything is written
     if privacy:
         privacy.check(model, (images.channels, *images.size))
     return setup
 
 
-def _privacy(config: Config, *, n_images: int) -> "DPSGD | None":
-    if not config.dp:
-        return None
-    from lira.privacy.dp_sgd import DPSGD  # here: imports Opacus, which only DP needs
+# --- the SGD loop --------------------------------------------------------------------------------------------------
 
-    train = config.train
-    return DPSGD(n_images=n_images, batch_size=train.train_batch_size, epochs=train.epochs, **asdict(config.dp))
+Batch = tuple[torch.Tensor, ...]  # (index, top, left, flip), each (B,), as for ImageStore.batch()
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "SGD": partial(torch.optim.SGD, fused=True),
+    "MSGD": partial(torch.optim.SGD, momentum=0.9, fused=True),
+    "adam": partial(torch.optim.Adam, fused=True),
+    "RMSprop": torch.optim.RMSprop,
+}
+WEIGHT_DECAY = 1e-4
+
+
+def epoch_batches(
+    store: ImageStore, training_set: torch.Tensor, generator: torch.Generator, *, size: int, augment: bool
+) -> Iterator[Batch]:
+    """One epoch in a new random order, in batches on the store's device. One copy to the device per epoch.
+
+    training_set: int64 (n,), indices into the store. If the last batch would be a single image, it is added to the
+    batch before: batch normalization needs more than one image."""
+    n = len(training_set)
+    order = torch.randperm(n, generator=generator)
+    drawn = (training_set[order], *store.draw(n, generator, augment=augment))
+    columns = [column.to(store.device, non_blocking=True) for column in drawn]
+    starts = list(range(0, n, size))
+    if len(starts) > 1 and n - starts[-1] == 1:
+        starts.pop()
+    for start, stop in zip(starts, [*starts[1:], n], strict=True):
+        yield tuple(column[start:stop] for column in columns)
+
+
+class Trainer:
+    """One model in training: its network, optimizer, learning-rate schedule and every generator that it draws from.
+
+    Images are gathered and augmented on the device. The result depends on the setup, role and index alone (on CPU also
+    on the number of threads). history: one row per epoch, as in result/<run>/train/*.csv; state: saved and loaded, it
+    continues bit-identically."""
+
+    def __init__(self, setup: Setup, role: str, index: int):
+        train, split, self.store = setup.config.train, setup.split, setup.store
+        seed = split.seed(role, index)
+        torch.manual_seed(seed)  # initial weights, and dropout in a user's network
+        self.generator = torch.Generator().manual_seed(seed)  # order of images and augmentation
+        self.model = setup.build().to(setup.device).to(memory_format=torch.channels_last)
+        if setup.config.run.compile:  # in place, at the first call: one set of kernels per batch size, for all models
+            self.model.compile(dynamic=False)
+        make_optimizer = OPTIMIZERS[train.optimizer]
+        self.optimizer = make_optimizer(self.model.parameters(), lr=train.lr, weight_decay=WEIGHT_DECAY)
+        milestones = [train.lr_step] if train.lr_step else []  # none with DP
+        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, milestones, gamma=0.1)
+        parts: dict[str, Any] = {"weights": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        self.private = None
+        if setup.privacy:  # clips each image's gradient, adds noise to their sum, and draws Poisson samples as batches
+            seeds = split.privacy_seeds(role, index)
+            self.private = setup.privacy.make_private(self.model, self.optimizer, **seeds)
+            self.optimizer = self.private.optimizer
+            parts |= self.private.parts
+        self.setup, self.name, self.n_epochs = setup, model_name(role, index), train.epochs
+        self.training_set = torch.from_numpy(split.training_set(role, index, self.store.first_sample))
+        self.test_set = torch.from_numpy(split.test_set(role))
+        self.history: list[dict[str, Any]] = []
+        self.state = TrainingState(parts, self.history, self.generator, setup.device)
+
+    def epochs(self, progress: Callable[[int], None] = lambda n: None) -> Iterator[dict[str, Any]]:
+        """Train epoch by epoch, after those in the history. Yields each new row of the history. progress(n): called
+        after each batch of n images. Raises ModelError if the loss is not finite."""
+        start = time.perf_counter() - (self.history[-1]["seconds"] if self.history else 0)
+        for epoch in range(len(self.history) + 1, self.n_epochs + 1):
+            row = {"model": self.name, "epoch": epoch, "lr": self.optimizer.param_groups[0]["lr"]}
+            loss, accuracy = self.train(self.batches(), progress)
+            self.schedule.step()
+            due = epoch % self.setup.config.train.eval_every == 0 or epoch == self.n_epochs
+            test_loss, test_accuracy = self.evaluate(self.test_set) if due else (None, None)
+            for value in (loss, test_loss):  # after the last step only the test loss shows it
+                if value is not None and not math.isfinite(value):
+                    raise ModelError(f"the loss is {value} in epoch {epoch} at learning rate {row['lr']:g}; lower --lr")
+            row |= {"train_loss": loss, "train_accuracy": accuracy}
+            row |= {"test_loss": test_loss, "test_accuracy": test_accuracy}
+            row |= {"epsilon": self.private.epsilon() if self.private else None}
+            row |= {"seconds": time.perf_counter() - start}
+            self.history.append(row)
+            yield row
+
+    def batches(self) -> Iterator[Batch]:
+        """One epoch; private training draws Poisson samples, whose size varies."""
+        config = self.setup.config
+        if self.private:
+            return self.private.batches(self.store, self.training_set, self.generator, augment=config.data.augment)
+        size = config.train.train_batch_size
+        return epoch_batches(self.store, self.training_set, self.generator, size=size, augment=config.data.augment)
+
+    def train(self, batches: Iterable[Batch], progress: Callable[[int], None]) -> tuple[float | None, float | None]:
+        """Train on all batches. Returns (mean loss, accuracy) over images, in train mode and before each step; None if
+        the batches hold no image.
+
+        The sums stay on the device until the end: the loop never waits for the device."""
+        model, store = self.model.train(), self.store
+        loss_sum, n_correct, n = torch.zeros((), device=store.device), torch.zeros((), device=store.device), 0
+        with self._kernels():
+            for index, *augmentation in batches:
+                if len(index):  # a Poisson sample may be empty: its step is noise only, and is accounted
+                    x, y = store.batch(index, *augmentation), store.y[index]
+                    with self._autocast():
+                        logits = model(x)
+                    loss = F.cross_entropy(logits.float(), y)
+                    loss.backward()
+                    with torch.no_grad():
+                        loss_sum += loss.detach() * len(index)
+                        n_correct += (logits.argmax(1) == y).sum()
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+                n += len(index)
+                progress(len(index))
+        return (loss_sum.item() / n, n_correct.item() / n) if n else (None, None)
+
+    @torch.no_grad()
+    def evaluate(self, index: torch.Tensor) -> tuple[float, float]:
+        """(mean loss, accuracy) in eval mode on the unaugmented images `index`, int64 (n,) into the store.
+
+        On CPU a batch is at most 256: larger ones are hardly faster and took 0.6 GB more while a ResNet18 trained."""
+        model, store, size = self.model.eval(), self.store, self.setup.config.run.test_batch_size
+        loss_sum, n_correct = torch.zeros((), device=store.device), torch.zeros((), device=store.device)
+        size = min(size, 256) if store.device.type == "cpu" else size
+        with self._kernels():
+            for batch in index.to(store.device).split(size):
+                with self._autocast():
+                    logits = model(store.unaugmented(batch))
+                loss_sum += F.cross_entropy(logits.float(), store.y[batch], reduction="sum")
+                n_correct += (logits.argmax(1) == store.y[batch]).sum()
+        return loss_sum.item() / len(index), n_correct.item() / len(index)
+
+    def _kernels(self) -> AbstractContextManager[None]:
+        return fast_kernels(self.store.device, self.setup.precision, same_sizes=not self.private)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.store.device.type, torch.bfloat16, enabled=self.setup.precision == "bf16")
+
+    def take_steps(self, n: int) -> int:
+        """Train on the first n batches of an epoch, to be timed. Returns their number of images."""
+        sizes: list[int] = []
+        self.train(islice(self.batches(), n), sizes.append)
+        return sum(sizes)
+
+    def evaluate_part(self) -> int:
+        """Evaluate on two batches of test images, to be timed. Returns their number of images."""
+        part = self.test_set[: 2 * self.setup.config.run.test_batch_size]
+        self.evaluate(part)
+        return len(part)

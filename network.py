@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lira.errors import InputError, one_line
+from lira.flags import find_name, suggest
 from resnet import STAGES, resnet
 
 
@@ -49,20 +50,23 @@ def _resnet(name: str, *, num_classes: int, in_channels: int, size: tuple[int, i
 NETWORKS: dict[str, Callable[..., nn.Module]] = {"ConvNet": ConvNet} | {name: partial(_resnet, name) for name in STAGES}
 
 
-def check_name(name: str) -> None:
-    """Raises InputError for a name that is neither in NETWORKS nor of the form module:factory."""
-    if name not in NETWORKS and ":" not in name:
-        raise InputError(
-            f"--network must be one of {', '.join(NETWORKS)}, or module:factory for your own; got {name!r}"
-        )
+def network_name(text: str) -> str:
+    """A key of NETWORKS, which text may spell in any case, or module:factory. Raises InputError."""
+    if ":" in text:
+        return text
+    if name := find_name(text, NETWORKS):
+        return name
+    raise InputError(
+        f"--network must be one of {', '.join(NETWORKS)}, or module:factory for your own; "
+        f"got {text!r}{suggest(text, NETWORKS)}"
+    )
 
 
 def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int]) -> nn.Module:
     """A new network, its weights drawn from torch's global generator: (B, C, H, W) -> logits (B, num_classes).
 
     size: (H, W). Raises InputError where the network cannot be built or does not return such logits."""
-    check_name(name)
-    factory = partial(NETWORKS[name], size=size) if name in NETWORKS else _user_factory(name)
+    factory = _user_factory(name) if ":" in name else partial(NETWORKS[network_name(name)], size=size)
     try:
         model = factory(num_classes=num_classes, in_channels=in_channels)
         model.eval()

@@ -1,18 +1,18 @@
 """The flags of both scripts, their defaults and checks. Each default exists once, in the dataclass of its group.
 
-Imports no torch, so that --help and a mistyped flag respond at once."""
+Imports neither torch nor NumPy, so that --help and a mistyped flag respond at once."""
 
 import argparse
-import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lira.attacks.registry import ATTACKS
-from lira.errors import InputError
-from lira.flags import Parser, add_argument, as_arguments, check_range, flag, flag_name, names, shard
+from lira.attacks.registry import CONVENTIONS, MIN_SHADOWS, attack_name
+from lira.errors import CorruptedFile, InputError, one_line, warn
+from lira.flags import Parser, add_argument, check_range, flag, flag_name, names, shard
+from lira.storage.config import find_run, n_on_disk
 
 # Initial learning rates without DP, for batches of 256 and the x0.1 step. Chosen with
 # `python benchmarks/learning_rates.py` on CIFAR-10 for both networks (benchmarks/RESULTS.md): the most accurate
@@ -31,12 +31,10 @@ class DataConfig:
     """data"""
 
     dataset: str = flag(
-        "cifar10", help="cifar10, cifar100, mnist, digits, or your own: a .npz, or a folder of train/, test/"
+        "cifar10", help="cifar10, cifar100, mnist, digits, or your own .npz, or folder of train/, test/"
     )
-    data_root: str = flag("data", help="folder of downloads and decoded images", metavar="DIR")
-    n_train: int | None = flag(
-        None, type=int, low=1, help="images drawn from a half (default: the smaller of 20000 and 80 %% of a half)"
-    )
+    data_root: str = flag("data", changes_models=False, help="folder of downloads and decoded images", metavar="DIR")
+    n_train: int | None = flag(None, type=int, low=1, help="images drawn from a half (default: 20000, or 80 %% of it)")
     augment: bool = flag(True, "--no-augment", help="train without random shifts and flips")
     target_inclusion: str = flag(
         "half", choices=("half", "coin"), help="a target's samples: exactly half, or each with probability 1/2"
@@ -48,8 +46,6 @@ class ModelConfig:
     """model"""
 
     network: str = flag("ResNet18", help="ResNet18, ResNet34, ResNet50, ConvNet, or module:factory for your own")
-    n_runs: int = flag(1, "-r", "--n-runs", low=1, high=100, help="target models, each attacked separately")
-    n_shadows: int = flag(20, low=4, high=9998, help="shadow models, an even number")
     exp_idx: int = flag(0, low=0, high=2**31 - 1, help="index of the experiment, the root of all random draws")
 
 
@@ -67,9 +63,9 @@ class TrainConfig:
     precision: str = flag(
         "auto", choices=("auto", "fp32", "bf16"), help="auto: bf16 autocast where the hardware supports it, else fp32"
     )
-    eval_every: int = flag(10, low=1, help="epochs between two measurements of the test accuracy")
+    eval_every: int = flag(10, changes_models=False, low=1, help="epochs between two measurements of the test accuracy")
     checkpoint_every: int | None = flag(
-        None, type=int, low=1, help="epochs between checkpoints (default: so that they cost below 2 %% of the time)"
+        None, changes_models=False, type=int, low=1, help="epochs between checkpoints (default: every minute)"
     )
 
 
@@ -84,10 +80,8 @@ class DPConfig:
         0.1, "-c", "--max-per-sample-grad_norm", "--max-per-sample-grad-norm", low=0.0, help="per-sample clipping norm"
     )
     delta: float = flag(1e-5, low=0.0, high=1.0, help="the delta of (epsilon, delta)-DP")
-    target_epsilon: float | None = flag(
-        None, type=float, low=0.0, help="instead of --sigma: the smallest noise with at most this epsilon"
-    )
-    max_physical_batch: int = flag(64, low=1, help="per-sample gradients that are in memory at the same time")
+    target_epsilon: float | None = flag(None, type=float, low=0.0, help="instead of --sigma: the least noise for it")
+    max_physical_batch: int = flag(64, changes_models=False, low=1, help="per-sample gradients that fit in memory")
 
 
 @dataclass(frozen=True)
@@ -98,22 +92,24 @@ class AttackConfig:
     n_queries: int = flag(1, low=1, help="fixed augmentations under which each sample is queried, the identity first")
     leave_one_out: bool = flag(False, help="also attack each shadow, with its pair held out")
     curve: bool = flag(False, help="also run the attacks with 4, 8, 16, … of the shadows")
-    convention: str = flag(
-        "lira", choices=("lira", "official"), help="official: LiRA as in the plotting script of its authors"
-    )
+    convention: str = flag("lira", choices=CONVENTIONS, help="official: LiRA as in the plotting script of its authors")
     scores: str | None = flag(
-        None, type=str, metavar="FILE.npz", help="attack phi and member from this file; needs no model"
+        None,
+        type=str,
+        metavar="FILE.npz",
+        help="attack phi and member of this file: the first --n-runs rows are targets",
     )
-    report_only: bool = flag(False, help="write report.html and the figures again, from the tables on disk")
-    compare: tuple[str, ...] = flag(
-        (), many=True, metavar="RUN", help="write a page that compares these attacked runs, given by name or path"
-    )
+    report_only: bool = flag(False, help="write the page and figures of --run or --scores again, from its tables")
+    compare: tuple[str, ...] = flag((), many=True, metavar="RUN", help="write a page that compares these attacked runs")
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """run"""
 
+    run: str | None = flag(None, type=str, metavar="RUN", help="name or path of a run's folder: stands for its flags")
+    n_runs: int = flag(1, "-r", "--n-runs", low=1, high=100, help="target models (default: 1, or those of --run)")
+    n_shadows: int = flag(20, low=4, high=9998, help="shadow models, an even number (default: 20, or those of --run)")
     device: str = flag("auto", help="auto, cuda, cuda:N, mps, cpu")
     test_batch_size: int = flag(1024, low=1, help="images per batch when a model is only queried")
     model_dir: str = flag("model", help="folder of the weights", metavar="DIR")
@@ -140,11 +136,19 @@ class Config:
     attack: AttackConfig = field(default_factory=AttackConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
-    def identity(
-        self, *, precision: str | None, n_train: int | None, n_train_is_default: bool, fingerprint: str | None
-    ) -> dict[str, Any]:
-        """All settings that change the models' weights. The arguments depend on the data and the hardware; None where
-        those have not been read yet.
+    def flags(self, *, precision: str) -> dict[str, Any]:
+        """What config.json stores for --run; precision: as resolved."""
+        return {
+            "data": asdict(self.data) | {"data_root": str(Path(self.data.data_root).resolve())},
+            "model": asdict(self.model),
+            "train": asdict(self.train) | {"precision": precision},
+            "dp": asdict(self.dp) if self.dp else None,
+            "n_runs": self.run.n_runs,
+            "n_shadows": self.run.n_shadows,
+        }
+
+    def identity(self, *, precision: str, n_train: int, n_train_is_default: bool, fingerprint: str) -> dict[str, Any]:
+        """All settings that change the models' weights. The arguments depend on the data and the hardware.
 
         The keys in `name` make the run's name; the others must agree with the run's config.json."""
         train = self.train
@@ -173,46 +177,114 @@ class Config:
 
 # Field of Config -> its dataclass, whose docstring is the heading in --help.
 GROUPS: dict[str, Any] = {item.name: item.default_factory for item in fields(Config)}
+RESTORED = ("data", "model", "train", "dp")  # the groups that config.json stores, for --run
+HIDDEN = {  # script -> groups and flags of the other script, which only --help-all lists
+    "train_model.py": ("attack",),
+    "attack_lira.py": (*RESTORED, "run.shard", "run.compile", "run.plan"),
+}
+ONE_SCRIPT = {  # flags that the other script would ignore, although they change what is done -> the script
+    **dict.fromkeys(("attack.scores", "attack.report_only", "attack.compare"), "attack_lira.py"),
+    "run.plan": "train_model.py",
+}
+_ITEMS = {f"{name}.{item.name}": item for name, group in GROUPS.items() for item in fields(group)}
 
 
-def build_parser(description: str) -> argparse.ArgumentParser:
-    """The parser that both scripts share, made from the dataclasses above."""
-    parser = Parser(description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for group_name, group in GROUPS.items():
+def build_parser(description: str, *, hidden: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of both scripts, from the dataclasses above. hidden: groups and flags that --help leaves out."""
+    parser = Parser(
+        usage="python %(prog)s [flags]",
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if hidden:
+        text = "also list the flags that the other script reads"
+        parser.add_argument("--help-all", action="store_true", default=argparse.SUPPRESS, help=text)
+    for name, group in GROUPS.items():
         section = parser.add_argument_group(group.__doc__)
         if group is DPConfig:
-            section.add_argument(
-                "--disable-dp", action="store_true", help="train without differential privacy (default: off)"
-            )
+            text = argparse.SUPPRESS if name in hidden else "train without differential privacy (default: off)"
+            section.add_argument("--disable-dp", action="store_true", default=argparse.SUPPRESS, help=text)
         for item in fields(group):
-            add_argument(section, item, dest=f"{group_name}.{item.name}")
+            dest = f"{name}.{item.name}"
+            add_argument(section, item, dest=dest, show=not {name, dest} & set(hidden))
     return parser
 
 
-def parse_args(argv: Sequence[str] | None, *, description: str) -> Config:
-    """The flags as a checked Config. Raises InputError with one line; `--help` exits with 0."""
-    values = vars(build_parser(description).parse_args(argv))
-    disable_dp = values.pop("disable_dp")
+def parse_args(argv: Sequence[str], *, description: str, script: str = "") -> Config:
+    """The flags as a checked Config; with --run those of its config.json, then those given. script: whose flags --help
+    lists and which are accepted, by default all. Raises InputError with one line; --help exits with 0."""
+    if "--help-all" in argv:
+        build_parser(description).parse_args(["--help"])
+    values = vars(build_parser(description, hidden=HIDDEN.get(script, ())).parse_args(argv))
     values = {dest: tuple(value) if isinstance(value, list) else value for dest, value in values.items()}
+    for dest, owner in ONE_SCRIPT.items():
+        if dest in values and script not in ("", owner):
+            raise InputError(f"{flag_name(_ITEMS[dest])} is a flag of {owner}: give it there, or leave it out")
+    return make_config(_restore(values, training=script == "train_model.py") if "run.run" in values else values)
+
+
+def make_config(values: Mapping[str, Any]) -> Config:
+    """A checked Config. values: "group.field" -> value of the flags that are set, "disable_dp". Raises InputError."""
     groups = {
-        name: group(**{item.name: values[f"{name}.{item.name}"] for item in fields(group)})
+        name: group(**{item.name: values.get(f"{name}.{item.name}", item.default) for item in fields(group)})
         for name, group in GROUPS.items()
     }
+    disable_dp = values.get("disable_dp", False)
     _check_values(groups)
     _check_contradictions(groups, disable_dp=disable_dp)
     return _with_defaults(Config(**groups | ({"dp": None} if disable_dp else {})))
+
+
+def _restore(given: dict[str, Any], *, training: bool) -> dict[str, Any]:
+    """The flags given with those that --run stands for. The numbers of models are by default those on disk; training
+    completes the models that the run was started with. Raises InputError where a given flag contradicts the run."""
+    run: str = given["run.run"]
+    model_dir, result_dir = (given.get(f"run.{name}", getattr(RunConfig, name)) for name in ("model_dir", "result_dir"))
+    models, results, config = find_run(run, model_dir, result_dir)
+    try:
+        flags = config["flags"]
+        stored = {f"{name}.{key}": value for name in RESTORED for key, value in (flags[name] or {}).items()}
+        stored["disable_dp"] = flags["dp"] is None
+        planned = {"target": flags["n_runs"], "shadow": flags["n_shadows"]}
+        make_config(stored)
+    except (KeyError, TypeError, AttributeError) as error:
+        remedy = "give the flags that the run was made with instead of --run"
+        raise CorruptedFile(models / "config.json", f"its flags cannot be read: {one_line(error)}", remedy) from error
+    for dest, value in given.items():
+        _check_agreement(run, dest, value, stored)
+    numbers = n_on_disk(models)
+    for role, n in numbers.items():
+        if training:
+            numbers[role] = max(n, planned[role])
+        elif n < (1 if role == "target" else MIN_SHADOWS):
+            numbers[role] = planned[role]
+        elif n < planned[role]:
+            warn(f"only {n} of {planned[role]} {role} models are on disk; train_model.py --run {run} trains the others")
+    stored |= {"run.n_runs": numbers["target"], "run.n_shadows": numbers["shadow"]}
+    folders = {"run.run": results.name, "run.model_dir": str(models.parent), "run.result_dir": str(results.parent)}
+    return stored | given | folders
+
+
+def _check_agreement(run: str, dest: str, value: Any, stored: Mapping[str, Any]) -> None:
+    """Raises InputError where a flag beside --run contradicts it. Of paths the last part counts, in any case."""
+    group, _, name = dest.partition(".")
+    if name and not (group in RESTORED and _ITEMS[dest].metadata["changes_models"]):
+        return
+    if Path(str(value)).name.casefold() == Path(str(stored.get(dest))).name.casefold():
+        return
+    text = f"{flag_name(_ITEMS[dest])}{'' if isinstance(value, bool) else f' {value}'}" if name else "--disable-dp"
+    made_with = "DP" if not name else f"{name} = {stored[dest]}" if dest in stored else "--disable-dp"
+    raise InputError(f"{text} contradicts --run {run}, which was made with {made_with}: leave it out")
 
 
 def _check_values(groups: dict[str, Any]) -> None:
     for group in groups.values():
         for item in fields(group):
             check_range(item, getattr(group, item.name))
-    n_shadows = groups["model"].n_shadows
+    n_shadows = groups["run"].n_shadows
     if n_shadows % 2:
         raise InputError(f"--n-shadows must be even, shadows come in pairs: got {n_shadows}, use {n_shadows + 1}")
-    for name in groups["attack"].attacks:
-        if name not in ATTACKS:
-            raise InputError(f"--attacks: no attack is called {name!r}, choose from {', '.join(ATTACKS)}")
 
 
 def _check_contradictions(groups: dict[str, Any], *, disable_dp: bool) -> None:
@@ -225,8 +297,13 @@ def _check_contradictions(groups: dict[str, Any], *, disable_dp: bool) -> None:
         raise InputError(f"--lr-step {lr_step} has no meaning with DP: leave it out, or add --disable-dp")
     elif groups["run"].compile:
         raise InputError("--compile does not support DP's per-sample gradients: leave it out, or add --disable-dp")
-    if groups["attack"].report_only and groups["attack"].compare:
+    attack, run = groups["attack"], groups["run"].run
+    if attack.report_only and attack.compare:
         raise InputError("--report-only and --compare cannot be combined: give one")
+    if attack.report_only and not (run or attack.scores):
+        raise InputError("--report-only needs --run RUN or --scores FILE.npz, which says whose results: give one")
+    if attack.scores and run:
+        raise InputError(f"--scores {attack.scores} and --run {run} both say what to attack: give one")
     if dp.sigma is not None and dp.target_epsilon is not None:
         raise InputError(
             f"--sigma {dp.sigma:g} and --target-epsilon {dp.target_epsilon:g} both set the noise: give one"
@@ -235,6 +312,8 @@ def _check_contradictions(groups: dict[str, Any], *, disable_dp: bool) -> None:
 
 def _with_defaults(config: Config) -> Config:
     """The config with the defaults that depend on other flags filled in."""
+    attacks = tuple(dict.fromkeys(map(attack_name, config.attack.attacks)))
+    config = replace(config, attack=replace(config.attack, attacks=attacks))
     train, dp = config.train, config.dp
     rates = LEARNING_RATES_DP if dp else LEARNING_RATES
     train = replace(train, lr=rates[train.optimizer] if train.lr is None else train.lr)
@@ -245,36 +324,15 @@ def _with_defaults(config: Config) -> Config:
     return replace(config, train=train, dp=dp)
 
 
-def attack_command(config: Config, *, beside: str) -> str:
-    """The shell command that attacks the run of this config; only flags that differ from their defaults.
-
-    beside: the path by which train_model.py was called."""
-    folder = Path(beside).parent if Path(beside).name == "train_model.py" else Path()
-    return shlex.join(["python", str(folder / "attack_lira.py"), *_flags(config)])
-
-
-def _flags(config: Config) -> list[str]:
-    """The shortest list of flags that parse_args() turns into this config, except --shard and --plan.
-
-    Fields without a default of their own come last, because they may follow from the others, as --lr does."""
-    arguments = [] if config.dp else ["--disable-dp"]
-    items = [(name, item) for name, group in GROUPS.items() if getattr(config, name) for item in fields(group)]
-    for name, item in sorted(items, key=lambda pair: pair[1].default is None):
-        setting = getattr(getattr(config, name), item.name)
-        default = getattr(getattr(parse_args(arguments, description=""), name), item.name)
-        if setting != default and item.name not in ("shard", "plan"):
-            arguments += as_arguments(item, setting)
-    return arguments
-
-
-def run_script(body: Callable[[Config], int | None], argv: Sequence[str] | None, *, description: str) -> int:
+def run_script(
+    body: Callable[[Config], int | None], argv: Sequence[str], *, script: str, description: str | None
+) -> int:
     """Parse the flags and run body(config). Returns its exit status, 2 after an InputError, 130 after Ctrl-C."""
     try:
-        return body(parse_args(argv, description=description)) or 0
+        return body(parse_args(argv, script=script, description=description or "")) or 0
     except InputError as error:
         print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
         return 2
-    except KeyboardInterrupt as interrupt:
-        progress = str(interrupt) or "complete models are kept"
-        print(f"\nstopped: {progress}; run the same command again to resume", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nstopped: complete models are kept; run the same command again to resume", file=sys.stderr)
         return 130

@@ -123,9 +123,11 @@ def _exactness(network: str, mode: str, precision: str, x: torch.Tensor, y: torc
     """max norm and error, of eight images without noise."""
     if mode == "plain":
         return ""
-    reference = clipped_gradients(network, x[:8], y[:8])
-    max_norm = max(_norm(_step_gradient(network, mode, precision, x[i : i + 1], y[i : i + 1])) for i in range(8)) / C
-    gradient = _step_gradient(network, mode, precision, x[:8], y[:8])
+    x, y = x[:8], y[:8]
+    reference = clipped_gradients(network, x, y)
+    singles = [_step_gradient(network, mode, precision, *image) for image in zip(x.split(1), y.split(1), strict=True)]
+    max_norm = max(map(_norm, singles)) / C
+    gradient = _step_gradient(network, mode, precision, x, y)
     expected = [torch.stack(tensors).mean(0) for tensors in zip(*reference, strict=True)]
     error = _norm(a - b for a, b in zip(gradient, expected, strict=True)) / _norm(expected)
     return f"max norm {max_norm:.4f} C  error {error:.2g}"

@@ -10,7 +10,6 @@ the test accuracy of the worst seed. What matters is the largest rate that is sa
 import argparse
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,8 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import common
 from lira.errors import ModelError
 from lira.training.kernels import keep_freed_memory
-from lira.training.loop import train_model
-from util import parse_args
+from util import make_config
 
 RATES = {
     "SGD": (0.02, 0.05, 0.1, 0.2, 0.4),
@@ -46,12 +44,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int)
     args = parser.parse_args()
-    dp = ["--target-epsilon", "8"] if args.dp else ["--disable-dp"]
+    label, privacy = ("DP, epsilon 8", {"dp.target_epsilon": 8.0}) if args.dp else ("no DP", {"disable_dp": True})
     keep_freed_memory()
     for network in args.networks:
-        setup = common.prepare(parse_args(["--dataset", args.dataset, "--network", network, *dp], description=""))
+        setup = common.prepare(make_config({"data.dataset": args.dataset, "model.network": network, **privacy}))
         sizes = {name: getattr(args, name) or value for name, value in NETWORKS[network].items()}
-        print(f"\n{network}: {sizes}, batch 256, {' '.join(dp)}, {setup.training.precision}; worst seed")
+        print(f"\n{network}: {sizes}, batch 256, {label}, {setup.precision}; worst seed")
         for optimizer in args.optimizers:
             rates = (RATES_DP if args.dp else RATES)[optimizer]
             cells = [f"{rate:g}: {_worst_accuracy(setup, optimizer, rate, **sizes):6.1%}" for rate in rates]
@@ -60,30 +58,19 @@ def main() -> None:
 
 def _worst_accuracy(setup: common.Setup, optimizer: str, rate: float, *, images: int, epochs: int, seeds: int) -> float:
     """The lowest test accuracy over seeds; 0 where the loss is not finite."""
-    test_set = setup.split.test_set("shadow")[:5000]
     lr_step = None if setup.privacy else epochs - 1
-    settings = replace(setup.training, epochs=epochs, lr=rate, lr_step=lr_step, optimizer=optimizer, eval_every=epochs)
+    changed = dict(epochs=epochs, lr=rate, lr_step=lr_step, optimizer=optimizer, eval_every=epochs)
+    config = replace(setup.config, train=replace(setup.config.train, **changed))
+    n_images = min(images, setup.split.n_train + setup.split.n_samples // 2)
+    privacy = replace(setup.privacy, n_images=n_images, epochs=epochs) if setup.privacy else None
+    setup = replace(setup, config=config, privacy=privacy)
     accuracies = []
     for index in range(seeds):
-        training_set = setup.split.training_set("shadow", index, setup.store.first_sample)[:images]
-        seed, make_private = setup.split.seed("shadow", index), None
-        if setup.privacy:
-            privacy = replace(setup.privacy, n_images=len(training_set), epochs=epochs)
-            make_private = partial(privacy.make_private, **setup.split.privacy_seeds("shadow", index))
+        trainer = common.Trainer(setup, "shadow", index)
+        trainer.training_set, trainer.test_set = trainer.training_set[:n_images], trainer.test_set[:5000]
         try:
-            _, history = train_model(
-                "model",
-                setup.build,
-                setup.store,
-                training_set,
-                test_set,
-                settings,
-                seed=seed,
-                make_private=make_private,
-                on_epoch=lambda history: None,
-                progress=lambda n: None,
-            )
-            accuracies.append(history[-1]["test_accuracy"])
+            *_, last = trainer.epochs()
+            accuracies.append(last["test_accuracy"])
         except ModelError:
             accuracies.append(0.0)
     return min(accuracies)

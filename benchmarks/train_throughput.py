@@ -32,11 +32,9 @@ from torchvision import transforms
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import common
-import network
 from lira.data.images import Images, make_images
-from lira.data.store import ImageStore
-from lira.training.kernels import fast_kernels, keep_freed_memory
-from lira.training.loop import Trainer, TrainingSettings, epoch_batches, train_epoch
+from lira.training.kernels import keep_freed_memory
+from util import make_config
 
 BATCHES = {"ConvNet": 20, "ResNet18": 2}  # per epoch on CPU; 50 times as many on a GPU
 LOOPS = {"ours": None, "plain": 0, "with 2 workers": 2}  # workers of the DataLoader
@@ -62,17 +60,20 @@ class Task:
     device: torch.device
     compiled: bool  # ours, not the plain ones
 
-    def images(self) -> Images:
+    def setup(self) -> common.Setup:
+        """The images, mirrored at random in every loop, the network and our settings."""
+        values = {"train.lr": 0.01, "train.train_batch_size": self.batch_size, "run.compile": self.compiled}
+        config = make_config(values | {"model.network": self.network, "disable_dp": True})
         if self.dataset:
-            return common.load_dataset(self.dataset, "data", progress=False)[0]
-        rng = np.random.default_rng(0)
-        x, y = rng.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8), np.arange(10_000) % 10
-        return make_images("noise", x, y, x[:10], y[:10])
-
-    def build(self, images: Images) -> torch.nn.Module:
-        channels, height, width = images.x_train.shape[1:]
-        classes = len(images.class_names)
-        return network.build(self.network, num_classes=classes, in_channels=channels, size=(height, width))
+            images, _ = common.load_dataset(common.dataset_name(self.dataset), config.data.data_root, progress=False)
+        else:
+            rng = np.random.default_rng(0)
+            x, y = rng.integers(0, 256, (10_000, 32, 32, 3), dtype=np.uint8), np.arange(10_000) % 10
+            images = make_images("noise", x, y, x[:10], y[:10])
+        n_train, n_test = len(images.x_train), len(images.x_test)
+        split = common.make_split(n_train, n_test, n_train=None, exp_idx=0, inclusion="half")
+        precision = common.resolve_precision("auto", self.device)
+        return common.Setup(config, images, flip=True, split=split, device=self.device, precision=precision)
 
     def training_set(self, images: Images) -> torch.Tensor:
         """Indices of the images of one epoch."""
@@ -82,24 +83,12 @@ class Task:
 # --- our loop ------------------------------------------------------------------------------------------------------
 
 
-def our_epoch(task: Task, images: Images) -> Callable[[], float]:
+def our_epoch(task: Task) -> Callable[[], float]:
     """An epoch; returns the seconds that it spent in forward, loss, backward and step."""
     keep_freed_memory()
-    store = ImageStore(images, flip=True, device=task.device)
-    precision = common.resolve_precision("auto", task.device)
-    settings = TrainingSettings(
-        epochs=1,
-        lr=0.01,
-        lr_step=80,
-        optimizer="MSGD",
-        batch_size=task.batch_size,
-        test_batch_size=task.batch_size,
-        augment=True,
-        precision=precision,
-        eval_every=1,
-        compiled=task.compiled,
-    )
-    trainer = Trainer("ours", lambda: task.build(images), task.device, settings, seed=0)
+    setup = task.setup()
+    trainer = common.Trainer(setup, "shadow", 0)
+    trainer.training_set = task.training_set(setup.images)
     starts: list[float] = []
     inside: list[float] = []  # seconds per batch
     trainer.model.register_forward_pre_hook(lambda *_: starts.append(now(task.device)))
@@ -107,9 +96,7 @@ def our_epoch(task: Task, images: Images) -> Callable[[], float]:
 
     def epoch() -> float:
         inside.clear()
-        batches = epoch_batches(store, task.training_set(images), trainer.generator, size=task.batch_size, augment=True)
-        with fast_kernels(task.device, precision, same_sizes=True):
-            train_epoch(trainer.model, trainer.optimizer, store, batches, precision=precision, progress=lambda n: None)
+        trainer.train(trainer.batches(), progress=lambda n: None)
         return sum(inside)
 
     return epoch
@@ -146,12 +133,13 @@ class OneImage(Dataset):
         return self.transform(Image.fromarray(self.x[i].squeeze())), self.y[i]
 
 
-def plain_epoch(task: Task, images: Images, workers: int) -> Callable[[], float]:
+def plain_epoch(task: Task, workers: int) -> Callable[[], float]:
     """An epoch; returns NaN: the time in forward, loss, backward and step is not measured."""
-    model, cuda = task.build(images).to(task.device), task.device.type == "cuda"
+    setup, cuda = task.setup(), task.device.type == "cuda"
+    model = setup.build().to(task.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     loader = DataLoader(
-        OneImage(images, task.training_set(images)),
+        OneImage(setup.images, task.training_set(setup.images)),
         batch_size=task.batch_size,
         shuffle=True,
         num_workers=workers,
@@ -180,8 +168,8 @@ def plain_epoch(task: Task, images: Images, workers: int) -> Callable[[], float]
 def loop_process(loop: str, task: Task, pipe: Connection) -> None:
     """One epoch for every True received; sends (images/s, share outside, peak memory in bytes)."""
     torch.set_num_threads(task.threads)
-    images, workers = task.images(), LOOPS[loop]
-    epoch = our_epoch(task, images) if workers is None else plain_epoch(task, images, workers)
+    workers = LOOPS[loop]
+    epoch = our_epoch(task) if workers is None else plain_epoch(task, workers)
     while pipe.recv():
         start = now(task.device)
         inside = epoch()
@@ -227,8 +215,8 @@ def compete(task: Task, rounds: int) -> dict:
 
 def flops(task: Task) -> float:
     """Operations of one image's forward and backward pass; a multiplication and an addition count as two."""
-    images = task.images()
-    model, x = task.build(images), torch.zeros(2, *images.x_train.shape[1:])
+    setup = task.setup()
+    model, x = setup.build(), torch.zeros(2, *setup.images.x_train.shape[1:])
     with FlopCounterMode(display=False) as counter:
         model(x).sum().backward()
     return counter.get_total_flops() / len(x)

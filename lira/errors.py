@@ -22,7 +22,7 @@ class CorruptedFile(InputError):
 
 
 class ModelError(RuntimeError):
-    """One model could not be trained; the message is its name and the reason. The other models are still trained."""
+    """One model could not be trained; the message is the reason. The other models are still trained."""
 
 
 def one_line(error: BaseException) -> str:

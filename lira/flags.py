@@ -1,8 +1,9 @@
 """Command-line flags made from the fields of dataclasses: each default exists once."""
 
 import argparse
-from collections.abc import Callable
-from dataclasses import Field, field, fields
+from collections.abc import Callable, Iterable
+from dataclasses import Field, field
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -12,8 +13,28 @@ METAVARS = {int: "N", float: "X", str: "NAME"}
 
 
 class Parser(argparse.ArgumentParser):
+    """Raises InputError for bad flags, and suggests the nearest one."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        namespace, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            suggestion = suggest(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{suggestion}")
+        return namespace
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see --help)")
+
+
+def find_name(text: str, names: Iterable[str]) -> str | None:
+    """The one of these names that equals text without regard to case."""
+    return next((name for name in names if name.casefold() == text.casefold()), None)
+
+
+def suggest(text: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest of these names, or nothing if none is near."""
+    nearest = get_close_matches(text.casefold(), by_case := {name.casefold(): name for name in names}, n=1)
+    return f", did you mean {by_case[nearest[0]]}?" if nearest else ""
 
 
 def flag(
@@ -26,35 +47,44 @@ def flag(
     high: float | None = None,
     metavar: str | None = None,
     many: bool = False,
+    changes_models: bool = True,
 ) -> Any:
     """A dataclass field that is also a command-line flag.
 
-    names: replace the default `--field-name`; low, high: see check_range(); many: a tuple of at least one value."""
-    parse = type or (str if many else default.__class__)
+    names: replace the default `--field-name`; low, high: see check_range(); many: a tuple of at least one value;
+    changes_models: a flag beside --run must agree with the run."""
+    parse = type or (choice(choices) if choices else str if many else default.__class__)
     spec = dict(names=names, help=help, choices=choices, type=parse, low=low, high=high, metavar=metavar, many=many)
-    return field(default=default, metadata=spec)
+    return field(default=default, metadata=spec | {"changes_models": changes_models})
 
 
-def add_argument(section: argparse._ArgumentGroup, item: Field, *, dest: str) -> None:
-    """Add the flag of one field to a section of the parser; its help ends with the default."""
+def choice(names: tuple[str, ...]) -> Callable[[str], str]:
+    """The type of a flag that takes one of these names, in any case."""
+
+    def parse(text: str) -> str:
+        if name := find_name(text, names):
+            return name
+        suggestion = suggest(text, names) or ","
+        raise argparse.ArgumentTypeError(f"invalid choice: {text!r}{suggestion} choose from {', '.join(names)}")
+
+    return parse
+
+
+def add_argument(section: argparse._ArgumentGroup, item: Field, *, dest: str, show: bool = True) -> None:
+    """Add the flag of one field to a section of the parser; its help ends with the default, if it is shown.
+
+    A flag that is not on the command line sets nothing."""
     spec, help_text = item.metadata, item.metadata["help"]
     if "(default" not in help_text:
         off = item.default in (None, ()) or isinstance(item.default, bool)
         help_text += f" (default: {'off' if off else item.default})"
+    settings: dict[str, Any] = dict(dest=dest, default=argparse.SUPPRESS, help=help_text if show else argparse.SUPPRESS)
     if spec["type"] is bool:
-        action = "store_false" if item.default else "store_true"
-        section.add_argument(*_names(item), dest=dest, default=item.default, action=action, help=help_text)
-        return
-    section.add_argument(
-        *_names(item),
-        dest=dest,
-        default=item.default,
-        type=spec["type"],
-        choices=spec["choices"],
-        metavar=spec["metavar"] or (None if spec["choices"] else METAVARS[spec["type"]]),
-        nargs="+" if spec["many"] else None,
-        help=help_text,
-    )
+        settings |= dict(action="store_false" if item.default else "store_true")
+    else:
+        metavar = spec["metavar"] or (f"{{{','.join(spec['choices'])}}}" if spec["choices"] else METAVARS[spec["type"]])
+        settings |= dict(type=spec["type"], metavar=metavar, nargs="+" if spec["many"] else None)
+    section.add_argument(*_names(item), **settings)
 
 
 def flag_name(item: Field) -> str:
@@ -64,17 +94,6 @@ def flag_name(item: Field) -> str:
 
 def _names(item: Field) -> tuple[str, ...]:
     return item.metadata["names"] or (f"--{item.name.replace('_', '-')}",)
-
-
-def as_arguments(item: Field, value: Any) -> list[str]:
-    """The command-line arguments that give the field this value."""
-    name = flag_name(item)
-    if value is None or isinstance(value, bool):
-        return [] if value is None else [name]
-    if item.metadata["many"]:
-        return [name, *value]
-    text = ",".join(value) if isinstance(value, tuple) else str(value)
-    return [f"{name}={text}"] if text.startswith("-") else [name, text]
 
 
 def check_range(item: Field, value: Any) -> None:
@@ -90,13 +109,6 @@ def check_range(item: Field, value: Any) -> None:
         raise InputError(f"{name} must be {'below' if strict else 'at most'} {number(high)}, got {number(value)}")
     if not isfinite(value):
         raise InputError(f"{name} must be a finite number, got {value}")
-
-
-def reject_flags(group: Any, *names: str, script: str) -> None:
-    """Raises InputError if one of these fields of a dataclass differs from its default: only `script` reads it."""
-    for item in fields(group):
-        if item.name in names and getattr(group, item.name) != item.default:
-            raise InputError(f"{flag_name(item)} is a flag of {script}: give it there, or leave it out")
 
 
 def shard(text: str) -> tuple[int, int]:

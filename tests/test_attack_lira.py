@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import attack_lira
+import common
 import train_model
 from common import Split, make_split
 from lira.attacks import run
@@ -16,6 +17,7 @@ from lira.attacks.run import attack_targets
 from lira.attacks.tables import strongest_attack, summary_table
 from lira.data.readers import read_digits
 from lira.report.text import terminal_table
+from lira.training import query
 from tests.helpers import networks
 from tests.helpers.attack_inputs import inputs
 from tests.helpers.datasets import write_images
@@ -35,13 +37,13 @@ JOBS = [("target", 0), ("target", 1), *(("shadow", index) for index in range(4))
 def queried(monkeypatch):
     """A list with one item per model that was queried. The page has no figures, which take most of the time."""
     skip_figures(monkeypatch)
-    calls, original = [], attack_lira.query_model
+    calls, original = [], query.query_model
 
-    def query(*args, **settings):
+    def counted(*args, **settings):
         calls.append(1)
         return original(*args, **settings)
 
-    monkeypatch.setattr(attack_lira, "query_model", query)
+    monkeypatch.setattr(query, "query_model", counted)
     return calls
 
 
@@ -235,10 +237,21 @@ def test_without_the_run_no_folder_is_created_and_similar_runs_are_named(run_cop
     assert [path.name for path in run_copy.models.parent.iterdir()] == [similar]
 
 
+def test_ctrl_c(run_copy, monkeypatch):
+    def interrupt(*args, **settings):
+        raise KeyboardInterrupt
+
+    (run_copy.results / "scores.npz").unlink()
+    monkeypatch.setattr(query, "query_model", interrupt)
+    called = call(attack_lira.main, [*run_copy.argv, "--quiet"])
+    assert called.status == 130
+    assert called.err == "\nstopped: complete models are kept; run the same command again to resume\n"
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--attacks", "lira,,Loss"], ["Loss", "lira-offline"]),
+        (["--attacks", "lira,,lossy"], ["'lossy', did you mean loss?", "lira-offline"]),
         (["--network", "tests.helpers.networks:missing"], ["missing"]),
         (["--lr-step", "3"], ["lr_step", "80", "3"]),
     ],
@@ -264,7 +277,7 @@ def test_a_network_that_changed_after_training_is_rejected(run_copy, queried, mo
     monkeypatch.setattr(networks, "mlp", networks.lazy)
     line = rejected(attack_lira.main, [*run_copy.argv, "--quiet"])
     assert "target_00.pt" in line
-    assert "tests.helpers.networks:mlp" in line
+    assert "the weights of another network than --network makes now" in line
 
 
 def test_lost_training_logs_do_not_stop_the_attack(run_copy):
@@ -328,7 +341,7 @@ def attack(tmp_path, monkeypatch):
     """attack(inputs, *flags) calls main() with --scores in an empty folder and returns the folder of the results."""
     skip_figures(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(attack_lira, "prepare", None)  # no dataset is read
+    monkeypatch.setattr(common, "prepare", None)  # no dataset is read
 
     def attack(given_inputs, *flags, err=""):
         np.savez("theirs.npz", phi=given_inputs.phi, member=given_inputs.member, label=given_inputs.label)

@@ -1,11 +1,14 @@
 """The table of datasets, the split, devices and precision, and the setup of a run."""
 
+import json
+from dataclasses import asdict, replace
+
 import numpy as np
 import pytest
 import torch
 
 import common
-from common import DATASETS, Split, load_dataset, make_split, prepare, resolve_device, resolve_precision
+from common import DATASETS, Split, dataset_name, load_dataset, make_split, prepare, resolve_device, resolve_precision
 from tests.helpers.datasets import arrays, write_images
 from tests.helpers.errors import input_error_line
 from tests.helpers.scripts import FLAGS
@@ -34,12 +37,30 @@ def test_data_from_a_path_is_read_and_flipped_only_in_colour(channels, tmp_path)
     np.testing.assert_array_equal(images.y_train, expected["y_train"])
 
 
-@pytest.mark.parametrize("name", ["cifar", "", "nothing.npz", "nothing/", "/nothing", "CIFAR10"])
-def test_an_unknown_dataset_is_rejected_and_the_known_ones_are_listed(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("cifar", ", did you mean cifar10?"), ("CIFAR-100", ", did you mean cifar100?"),
+        ("nothing.npz", ""), ("nothing/", ""), ("/nothing", ""), ("x" * 5000, ""),
+    ],
+)  # fmt: skip
+def test_an_unknown_dataset_is_rejected_and_the_known_ones_are_listed(name, suggestion, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    line = input_error_line(load_dataset, name, "data", progress=False)
-    if name:  # "" is the current folder, which holds no images
-        assert f"cifar10, cifar100, mnist, digits, or the path of a .npz file or of a folder; got {name!r}" in line
+    line = input_error_line(dataset_name, name)
+    known = "cifar10, cifar100, mnist, digits, or the path of a .npz file or of a folder"
+    assert line == f"--dataset must be one of {known}; got {name!r}, which is none of them{suggestion}"
+
+
+def test_known_datasets_are_found_in_any_case_and_paths_are_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [dataset_name(name) for name in ("cifar10", "CIFAR100", "Mnist")] == ["cifar10", "cifar100", "mnist"]
+    for folder in ("digits", "MNIST", "own"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "own.npz").touch()
+    assert dataset_name("digits") == "digits"  # the exact name comes before a folder, the folder before another case
+    for path, name in (("./digits", "digits"), ("MNIST", "MNIST"), ("own/", "own"), ("own.npz", "own.npz")):
+        assert dataset_name(path) == str(tmp_path.resolve() / name)
+    input_error_line(load_dataset, dataset_name(""), "data", progress=False)  # the current folder, without images
 
 
 # --- the split -----------------------------------------------------------------------------------------------------
@@ -222,6 +243,38 @@ def test_setup_follows_flags_and_data():
     assert "each model trains on 50 + 300" in run.describe()
 
 
+def test_the_record_holds_the_flags_as_resolved(tmp_path, monkeypatch):
+    """What --run restores: independent of the current folder, the hardware and the spelling of names."""
+    np.savez(tmp_path / "own.npz", **arrays(n_train=100))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(common, "resolve_precision", lambda name, device: {"auto": "bf16"}[name])
+    run = setup("--dataset", "own.npz", "--data-root", "data", "--network", "convnet", "--precision", "auto")
+    record = run.record(["--dataset", "own.npz"])
+    flags = json.loads(json.dumps(record["flags"]))
+    folder = tmp_path.resolve()
+    paths = {"dataset": str(folder / "own.npz"), "data_root": str(folder / "data")}
+    assert flags == {
+        "data": asdict(run.config.data) | paths,
+        "model": {"network": "ConvNet", "exp_idx": 0},
+        "train": asdict(run.config.train) | {"precision": "bf16"},
+        "dp": None,
+        "n_runs": 2,
+        "n_shadows": 4,
+    }
+    assert (flags["data"]["n_train"], flags["train"]["lr_step"], flags["train"]["lr"]) == (40, 80, 0.1)
+    assert record["provenance"]["command"] == "python train_model.py --dataset own.npz"
+
+
+def test_the_record_of_private_training_holds_its_flags_and_its_guarantee():
+    argv = [flag for flag in FLAGS if flag != "--disable-dp"]
+    record = prepare(parse_args([*argv, "--delta", "1e-4"], description="test")).record(argv)
+    assert record["flags"]["dp"] == dict(
+        sigma=1.0, max_grad_norm=0.1, delta=1e-4, target_epsilon=None, max_physical_batch=64
+    )
+    assert record["flags"]["train"]["lr_step"] is None
+    assert record["provenance"]["privacy"]["delta"] == 1e-4
+
+
 @pytest.mark.parametrize(("n_train", "is_default"), [("478", True), ("477", False)])
 def test_identity_tells_whether_n_train_is_the_default_even_where_it_is_given(n_train, is_default):
     assert common.default_n_train(1197) == 478
@@ -244,3 +297,14 @@ def test_a_wrong_name_is_rejected_before_data_is_read(monkeypatch):
     monkeypatch.setattr(common, "load_dataset", lambda *args, **settings: pytest.fail("data was read"))
     assert "ResNet19" in input_error_line(setup, "--network", "ResNet19")
     assert "abc" in input_error_line(setup, "--device", "abc")
+
+
+@pytest.mark.parametrize("run", [None, "a_run"])
+def test_a_network_that_run_restores_is_named_before_it_is_imported(run, tmp_path, monkeypatch, capsys):
+    code = "import sys; from tests.helpers.networks import mlp as make; print('imported', file=sys.stderr)\n"
+    (tmp_path / f"network_of_{run}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = parse_args([*FLAGS, "--network", f"network_of_{run}:make"], description="test")
+    prepare(replace(config, run=replace(config.run, run=run)))
+    named = f"--run {run}: its network network_of_{run}:make is your own code, which is imported and run now"
+    assert capsys.readouterr().err.splitlines() == [*([named] if run else []), "imported"]

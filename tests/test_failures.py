@@ -29,7 +29,7 @@ def test_one_failing_model(network, reason, tmp_path):
         assert f"failed: {name}: {reason}" in called.err
     assert f"{len(failed)} of 5 models failed: " in called.err.splitlines()[-1]
     assert "Traceback" not in called.err
-    assert "now: python attack_lira.py" not in called.out
+    assert "next: python attack_lira.py" not in called.out
     attacked = call(attack_lira.main, command)
     assert attacked.status == 2
     assert reason in attacked.err, "the attack names the reason why a model is missing"

@@ -1,11 +1,13 @@
 """The structure of the design: packages import only packages before them, no circles, nothing from above."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.scripts import ROOT
+from tests.helpers.scripts import ENVIRONMENT, ROOT
 
 ORDER = ("errors", "flags", "atomic", "data", "privacy", "attacks", "storage", "training", "report")
 TOP = ("resnet", "network", "util", "common", "train_model")  # and attack_lira, in line with train_model
@@ -64,6 +66,30 @@ def test_a_package_imports_nothing_by_itself():
         body = ast.parse(path.read_text()).body
         assert len(body) == 1, f"{path} does more than say what lives there"
         assert isinstance(body[0], ast.Expr)
+
+
+@pytest.mark.parametrize("module", ["util", "lira.storage.config", "train_model", "attack_lira"])
+def test_flags_are_parsed_before_anything_heavy_is_imported(module):
+    command = [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"]
+    modules = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    loaded = set(modules.stdout.split())
+    assert module in loaded
+    assert not {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "common"} & loaded
+
+
+@pytest.mark.parametrize("script", ["train_model", "attack_lira"])
+def test_a_script_imports_the_rest_in_one_block_after_parsing(script):
+    """At the top of the function that gets the parsed flags, and nowhere else below the module's own imports."""
+    functions = [node for node in ast.parse(MODULES[script].read_text()).body if isinstance(node, ast.FunctionDef)]
+    imports = {function.name: [is_import(node) for node in ast.walk(function)] for function in functions}
+    (name,) = (name for name, found in imports.items() if any(found))
+    (body,) = (function.body[1:] for function in functions if function.name == name)  # without the docstring
+    n_first = next(place for place, node in enumerate(body) if not is_import(node))
+    assert n_first == sum(imports[name])
+
+
+def is_import(node: ast.AST) -> bool:
+    return isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def test_tests_mirror_the_packages():

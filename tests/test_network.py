@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from lira.errors import InputError
-from network import NETWORKS, build, check_name
+from network import NETWORKS, build, network_name
 
 SIZES = [(32, 32), (28, 28), (16, 16), (8, 8), (4, 4), (17, 40), (64, 48)]
 
@@ -79,7 +79,7 @@ def test_lazy_layers_have_their_shapes_when_a_network_is_built():
     ("name", "words"),
     [
         ("ResNet", "must be one of ConvNet, ResNet18, ResNet34, ResNet50, or module:factory"),
-        ("convnet", "got 'convnet'"),
+        ("ConvNot", r"got 'ConvNot', did you mean ConvNet\?$"),
         ("no_such_module:make", "cannot find factory 'make' in 'no_such_module': ModuleNotFoundError"),
         (":make", "--network :make: cannot find factory 'make' in ''"),
         (".networks:mlp", "cannot find factory 'mlp' in '.networks'"),
@@ -97,11 +97,12 @@ def test_a_network_that_cannot_be_built_is_rejected(name, words):
         build(name, num_classes=4, in_channels=3, size=(8, 8))
 
 
-def test_names_are_checked_without_importing():
-    check_name("ResNet50")
-    check_name("no_such_module:make")
-    with pytest.raises(InputError, match="got 'VGG'"):
-        check_name("VGG")
+def test_names_match_in_any_case_and_are_checked_without_importing():
+    assert [network_name(name) for name in ("ResNet50", "resnet50", "CONVNET")] == ["ResNet50", "ResNet50", "ConvNet"]
+    assert network_name("no_such_module:Make") == "no_such_module:Make"
+    for name, end in (("VGG", ""), ("resnt34", r", did you mean ResNet34\?")):
+        with pytest.raises(InputError, match=f"got '{name}'{end}$"):
+            network_name(name)
 
 
 def test_a_factory_in_the_current_folder_is_found_and_its_syntax_error_named(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
-"""The code in the READMEs runs as written, and the tests that they name exist."""
+"""The code in the READMEs runs as written, their commands parse, and the tests that they name exist."""
 
+import json
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -10,8 +12,10 @@ import pytest
 
 from lira.attacks import run
 from lira.attacks.metrics import auc
+from lira.storage.config import FORMAT
 from tests.helpers.attack_inputs import inputs
 from tests.helpers.scripts import ROOT
+from util import make_config, parse_args
 
 READMES = ("README.md", "README.ja.md")
 
@@ -23,8 +27,27 @@ def code_block(name: str) -> str:
     return textwrap.dedent(block).strip() + "\n"
 
 
+def commands(name: str) -> list[tuple[str, list[str]]]:
+    """(script, flags) of every command in an indented block of a README."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    found = re.findall(r"^ {4}.*?\b(train_model\.py|attack_lira\.py) (.*)$", text, flags=re.MULTILINE)
+    return [(script, shlex.split(flags.replace("$SLURM_ARRAY_TASK_ID", "1"), comments=True)) for script, flags in found]
+
+
 def test_both_languages_have_the_same_code():
     assert code_block("README.md") == code_block("README.ja.md")
+    assert commands("README.md") == commands("README.ja.md")
+
+
+@pytest.mark.parametrize(("script", "flags"), commands("README.md"), ids=str)
+def test_every_command_parses(tmp_path, monkeypatch, script, flags):
+    monkeypatch.chdir(tmp_path)
+    if "--run" in flags:
+        folder = tmp_path / "model" / flags[flags.index("--run") + 1]
+        folder.mkdir(parents=True)
+        content = {"format": FORMAT, "identity": {}, "flags": make_config({}).flags(precision="bf16")}
+        (folder / "config.json").write_text(json.dumps(content))
+    parse_args(flags, description="", script=script)
 
 
 @pytest.mark.parametrize("name", READMES)

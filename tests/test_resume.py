@@ -89,7 +89,7 @@ def test_two_workers_one_killed(uninterrupted, tmp_path):
     assert "exitcode: -9" in finished.stderr, finished.stderr[-3000:]
     assert weights(tmp_path) == weights(expected)
     assert attack_csv(tmp_path) == attack_csv(expected)
-    assert finished.stdout.count("now: python attack_lira.py") == 1, "only the leader prints"
+    assert finished.stdout.count("next: python attack_lira.py") == 1, "only the leader prints"
 
 
 def test_shards_together_are_the_run(uninterrupted, tmp_path):

@@ -3,20 +3,24 @@
 import json
 import re
 import shlex
-import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import attack_lira
 import train_model
 from common import make_split
 from lira.data.readers import read_digits
+from lira.storage.runs import Run
 from tests.helpers.datasets import arrays, write_cifar100
 from tests.helpers.networks import mlp
-from tests.helpers.scripts import ENVIRONMENT, FLAGS, call, contents, rejected, run_folders, script, stamps
+from tests.helpers.report import skip_figures
+from tests.helpers.scripts import FLAGS, call, contents, rejected, run_folders, script, stamps
 
 MODELS = ["target_00", "target_01", "shadow_00", "shadow_01", "shadow_02", "shadow_03"]
 LOG_COLUMNS = "model epoch lr train_loss train_accuracy test_loss test_accuracy epsilon seconds"
@@ -79,7 +83,8 @@ def test_config_holds_identity_and_provenance(finished):
     expected |= dict(lr_step=80, target_inclusion="half")
     assert expected.items() <= identity.items()
     assert len(identity["data_fingerprint"]) == 64
-    assert {"command", "started", "device", "threads", "python", "torch"} <= set(config["provenance"])
+    assert {"command", "started", "device", "threads", "versions"} <= set(config["provenance"])
+    assert {"python", "torch"} <= set(config["provenance"]["versions"])
 
 
 def test_test_accuracy_is_measured_on_the_half_that_a_model_does_not_draw_from(finished):
@@ -142,6 +147,39 @@ def test_two_processes_train_the_same_weights(tmp_path):
         assert_same_weights(first[name], second[name])
     kernels = {name: model["1.weight"] for name, model in first.items()}
     assert len({kernel.numpy().tobytes() for kernel in kernels.values()}) == 5  # no two models alike
+
+
+# --- checkpoints, Ctrl-C ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "epochs"), [("--checkpoint-every 2", [2, 4, 6]), ("--checkpoint-every 7", []), ("", [3, 6])]
+)
+def test_a_checkpoint_comes_every_n_epochs_or_once_a_minute(tmp_path, monkeypatch, flags, epochs):
+    """Seven epochs of 25 seconds by the clock. Not after the last, whose weights are saved."""
+    saved, durations = [], []
+    clock = SimpleNamespace(monotonic=lambda: sum(durations), perf_counter=time.perf_counter)
+    monkeypatch.setattr(train_model, "time", clock)
+    monkeypatch.setattr(Run, "save_log", lambda *args: durations.append(25.0))  # once per epoch
+    monkeypatch.setattr(Run, "save_resume", lambda run, role, index, state: saved.append(len(state["history"])))
+    argv = [*QUICK, "--epochs", "7", "--shard", "1/5", *flags.split(), *run_folders(tmp_path), "--quiet"]
+    called = call(train_model.main, argv)
+    assert (called.status, saved) == (0, epochs), called.err
+
+
+@pytest.mark.parametrize(("place", "progress"), [("make_split", "complete models"), ("Trainer.train", "0 of 5 models")])
+def test_ctrl_c_in_preparation_and_in_training(tmp_path, monkeypatch, place, progress):
+    """How far a model came is tested in tests/test_resume.py."""
+
+    def interrupt(*args, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"common.{place}", interrupt)
+    called = call(train_model.main, [*QUICK, *run_folders(tmp_path), "--quiet"])
+    (line,) = called.err.strip().splitlines()
+    assert called.status == 130
+    assert line.startswith(f"stopped: {progress}")
+    assert line.endswith("run the same command again to resume")
 
 
 # --- rejected input --------------------------------------------------------------------------------------------------
@@ -211,27 +249,26 @@ def test_the_output_names_the_models_and_the_next_command(finished):
     assert lines[3].startswith("trained 6 models in 0.")
     assert lines[4].startswith("target: 2 models, test accuracy ")
     assert lines[5].startswith("shadow: 4 models, test accuracy ")
-    assert lines[6].startswith("now: python attack_lira.py --disable-dp --dataset digits ")
+    command = ["python", "attack_lira.py", "--run", finished.models.name, *run_folders(finished.folder)]
+    assert lines[6] == f"next: {shlex.join(command)}"
     assert len(lines) == 7
 
 
-def test_the_command_at_the_end_attacks_the_run(run_copy):
-    """Unchanged, in a shell and a folder whose name needs quotes. Flags equal to their defaults are left out."""
-    folder = run_copy.folder / "a folder; with $(odd) 'name'"
+def test_the_command_at_the_end_attacks_the_run(run_copy, monkeypatch):
+    """Unchanged, with folders whose names need quotes, and the script beside the one that trained."""
+    folder, run = run_copy.folder / "a folder; with $(odd) 'name'", run_copy.models.name
     folder.mkdir()
     for name in ("model", "result"):
         (run_copy.folder / name).rename(folder / name)
-    argv = [*run_copy.argv[:-4], "--lr-step", "80", "--shard", "1/1", *run_folders(folder)]
-    trained = script("train_model.py", argv, run_copy.folder)
-    (line,) = [line for line in trained.stdout.splitlines() if line.startswith("now: ")]
-    assert "--lr-step" not in line
-    assert "--shard" not in line
-    command = line.removeprefix("now: python ")
-    options = dict(cwd=run_copy.folder, env=ENVIRONMENT)
-    command = f"{shlex.quote(sys.executable)} {command} --attacks loss --quiet"
-    called = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, **options)
-    assert called.returncode == 0, called.stderr
-    assert "report.html: the report" in called.stdout
+    monkeypatch.setattr(sys, "argv", ["some where/train_model.py"])
+    trained = call(train_model.main, [*run_copy.argv[:-4], "--shard", "1/1", *run_folders(folder)])
+    (line,) = [line for line in trained.out.splitlines() if line.startswith("next: ")]
+    program, path, *argv = shlex.split(line.removeprefix("next: "))
+    assert (program, path) == ("python", "some where/attack_lira.py")
+    skip_figures(monkeypatch)
+    called = call(attack_lira.main, [*argv, "--attacks", "loss", "--quiet"])
+    assert called.status == 0, called.err
+    assert f"{folder}/result/{run}/report.html: the report" in called.out
 
 
 def test_progress_bars_show_the_run_and_the_model(finished):

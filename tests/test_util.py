@@ -5,12 +5,15 @@ import shlex
 import subprocess
 import sys
 from dataclasses import fields
+from importlib import import_module
 
 import pytest
 
 import util
+from lira.atomic import write_json
 from lira.errors import InputError
-from tests.helpers.scripts import ROOT
+from lira.storage.names import run_name
+from tests.helpers.scripts import ENVIRONMENT, ROOT
 from util import GROUPS, LEARNING_RATES, LEARNING_RATES_DP, parse_args, run_script
 
 
@@ -24,7 +27,7 @@ def test_defaults_are_those_of_the_design():
     assert (config.run.model_dir, config.run.result_dir, config.run.device) == ("model", "result", "auto")
     assert (config.train.epochs, config.train.optimizer, config.train.lr_step) == (100, "MSGD", None)
     assert (config.train.train_batch_size, config.run.test_batch_size, config.train.eval_every) == (256, 1024, 10)
-    assert (config.model.exp_idx, config.model.n_runs, config.model.n_shadows) == (0, 1, 20)
+    assert (config.model.exp_idx, config.run.run, config.run.n_runs, config.run.n_shadows) == (0, None, 1, 20)
     assert (config.dp.sigma, config.dp.max_grad_norm, config.dp.delta) == (1.0, 0.1, 1e-5)
     assert (config.dp.target_epsilon, config.dp.max_physical_batch) == (None, 64)
     assert parse("--disable-dp").train.lr_step == 80
@@ -42,10 +45,11 @@ def test_every_flag_sets_its_field():
         )
     )
     assert config.data == util.DataConfig("d", "a", 10, False, "coin")
-    assert config.model == util.ModelConfig("ConvNet", 7, 8, 6)
+    assert config.model == util.ModelConfig("ConvNet", 6)
     assert config.train == util.TrainConfig(3, 0.5, "adam", 4, None, "bf16", 11)
     assert config.dp == util.DPConfig(0.5, 2.0, 1e-6, None, 9)
     assert config.attack.attacks == ("lira", "loss")
+    assert (config.run.n_runs, config.run.n_shadows) == (7, 8)
     assert (config.run.device, config.run.test_batch_size, config.run.quiet) == ("cpu", 5, True)
     assert (config.run.model_dir, config.run.result_dir, config.run.shard) == ("b", "c", (2, 4))
 
@@ -83,6 +87,15 @@ def test_attacks_are_names_separated_by_commas():
         parse("--attacks", ",")
 
 
+def test_names_match_in_any_case():
+    flags = (
+        "--optimizer rmsPROP --precision FP32 --target-inclusion Coin --convention OFFICIAL --attacks LiRA,lira,LOSS"
+    )
+    config = parse(*flags.split())
+    assert (config.train.optimizer, config.train.precision, config.data.target_inclusion) == ("RMSprop", "fp32", "coin")
+    assert (config.attack.convention, config.attack.attacks) == ("official", ("lira", "loss"))
+
+
 INVALID_SHARDS = ("0/4", "5/4", "1", "1/", "/4", "-1/4", "a/b", "1/0")
 
 
@@ -116,18 +129,21 @@ INVALID_SHARDS = ("0/4", "5/4", "1", "1/", "/4", "-1/4", "a/b", "1/0")
         (("--eval-every", "0"), "--eval-every must be at least 1"),
         (("--lr-step", "0"), "--lr-step must be at least 1"),
         (("--n-train", "0"), "--n-train must be at least 1"),
-        (("--optimizer", "adamw"), "--optimizer: invalid choice: 'adamw'"),
-        (("--precision", "fp16"), "--precision: invalid choice: 'fp16'"),
-        (("--target-inclusion", "all"), "--target-inclusion: invalid choice"),
+        (("--optimizer", "adamw"), "--optimizer: invalid choice: 'adamw', did you mean adam\\? choose from SGD, "),
+        (("--precision", "fp16"), "--precision: invalid choice: 'fp16', did you mean (fp32|bf16)\\?"),
+        (("--target-inclusion", "x"), "--target-inclusion: invalid choice: 'x', choose from half, coin"),
         (("--epochs", "many"), "--epochs: invalid int value: 'many'"),
         (("--epochs", "1.5"), "--epochs: invalid int value: '1.5'"),
-        (("--epoch", "3"), "unrecognized arguments: --epoch"),  # abbreviations may become ambiguous
-        (("stray",), "unrecognized arguments: stray"),
+        # abbreviations may become ambiguous
+        (("--epoch", "3"), r"unrecognized arguments: --epoch 3, did you mean --epochs\? \(see --help\)$"),
+        (("stray",), r"unrecognized arguments: stray \(see --help\)$"),
         (("--lr-step", "5"), "--lr-step 5 has no meaning with DP: leave it out, or add --disable-dp"),
         (("--compile",), "--compile does not support DP.*: leave it out, or add --disable-dp"),
         *[((f"--shard={text}",), "--shard: must be I/N with I from 1 to N") for text in INVALID_SHARDS],
         (("--report-only", "--compare", "a"), "--report-only and --compare cannot be combined"),
+        (("--report-only",), "--report-only needs --run RUN or --scores FILE.npz"),
         (("--attacks", "lira,magic"), "no attack is called 'magic', choose from lira, "),
+        (("--attacks", "Lira-Bays"), r"no attack is called 'Lira-Bays', did you mean lira-bayes\? choose from lira, "),
     ],
 )
 def test_bad_values_name_flag_constraint_and_value(flags, message):
@@ -171,22 +187,95 @@ def test_identity_holds_the_name_of_the_data_and_not_its_path(tmp_path, monkeypa
     assert identity("--dataset", "x/own.npz")["dataset"] == identity("--dataset", f"{tmp_path}/own.npz")["dataset"]
 
 
-def test_every_flag_has_help_and_help_exits_with_0(capsys):
-    for group in GROUPS.values():
-        assert all(item.metadata["help"] for item in fields(group))
+# --- help and instant answers ----------------------------------------------------------------------------------------
+
+OWN_GROUPS = {  # the other flags of a script are those that the other one reads
+    "train_model": ["data:", "model:", "training:", "privacy:", "run:"],
+    "attack_lira": ["attack:", "run:"],
+}
+ALL_GROUPS = ["data:", "model:", "training:", "privacy:", "attack:", "run:"]
+FIRST_FLAGS = {
+    "data:": ["--dataset", "--data-root"],
+    "model:": ["--network", "--exp-idx"],
+    "training:": ["-n", "--lr", "--optimizer", "--train-batch-size"],
+    "privacy:": ["--disable-dp", "--sigma", "-c", "--delta"],
+    "attack:": ["--attacks", "--n-queries"],
+    "run:": ["--run", "-r", "--n-shadows", "--device", "--test-batch-size", "--model-dir", "--result-dir"],
+}
+
+
+def help_of(script, flag, capsys):
+    """heading -> the flags under it, each with its help."""
     with pytest.raises(SystemExit) as stop:
-        parse("--help")
+        parse_args([flag], description="test", script=f"{script}.py")
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert "--max-per-sample-grad_norm" in text
-    assert "80 % of a half" in " ".join(text.split())
+    sections = {part.split("\n")[0]: part for part in re.split(r"\n\n(?=\w+:\n)", text)[1:]}
+    assert sections.pop("options:")
+    return {heading: re.split(r"\n  (?=-)", section)[1:] for heading, section in sections.items()}
 
 
-def test_help_and_a_mistyped_flag_import_no_torch():
-    code = "import sys, util; util.run_script(print, ['--epochs', '0'], description='x'); print('torch' in sys.modules)"
-    called = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert called.stdout == "False\n"
-    assert called.stderr == "error: --epochs must be at least 1, got 0\n"
+@pytest.mark.parametrize("script", OWN_GROUPS)
+def test_help_lists_the_script_s_own_flags_and_help_all_all(script, capsys):
+    own, every = (help_of(script, flag, capsys) for flag in ("--help", "--help-all"))
+    assert list(own) == OWN_GROUPS[script]
+    assert list(every) == ALL_GROUPS
+    for heading, flags in every.items():
+        assert all("(default" in " ".join(flag.split()) for flag in flags), heading
+        names = [re.split(r"[ ,]", flag)[0] for flag in flags]
+        assert names[: len(FIRST_FLAGS[heading])] == FIRST_FLAGS[heading]
+        assert set(own.get(heading, [])) <= set(flags)
+    other = {flag.split()[0] for flag in every["run:"]} - {flag.split()[0] for flag in own["run:"]}
+    assert other == (set() if script == "train_model" else {"--shard", "--compile", "--plan"})
+    assert sum(map(len, every.values())) == sum(len(fields(group)) for group in GROUPS.values()) + 1  # --disable-dp
+
+
+@pytest.mark.parametrize("script", OWN_GROUPS)
+def test_the_examples_in_help_are_three_and_their_flags_parse(script, tmp_path, monkeypatch):
+    """Also with --run: the run is one of train_model.py's examples."""
+    monkeypatch.chdir(tmp_path)
+    example = parse("--dataset", "cifar100", "--disable-dp")
+    identity = example.identity(**RESOLVED | {"precision": "bf16"})
+    record = {"format": 2, "identity": identity, "flags": example.flags(precision="bf16")}
+    write_json(tmp_path / "model" / run_name(identity) / "config.json", record)
+    lines = [line for line in str(import_module(script).__doc__).splitlines() if f"{script}.py" in line]
+    assert len(lines) == 3
+    for line in lines:
+        command, _, flags = line.partition(f" {script}.py ")
+        assert command.split()[0] in ("python", "torchrun")
+        config = parse_args(shlex.split(flags), description="", script=f"{script}.py")
+        if "--scores" not in line:
+            assert (config.data.dataset, config.model.network, config.dp) == ("cifar100", "ResNet18", None)
+
+
+HEAVY = {"torch", "numpy", "pandas", "scipy", "matplotlib", "sklearn", "opacus", "torchvision"}
+
+
+@pytest.mark.parametrize("script", OWN_GROUPS)
+@pytest.mark.parametrize(
+    ("flags", "status", "err"),
+    [
+        (["--help"], 0, ""),
+        (["--epoch=3"], 2, "error: unrecognized arguments: --epoch=3, did you mean --epochs?"),
+        (["--epochs", "0"], 2, "error: --epochs must be at least 1, got 0\n"),
+        (["--run", "x"], 2, "error: --run x: no folder of this name with config.json in model or result"),
+        (["--attacks", "x"], 2, "error: no attack is called 'x', choose from lira, "),
+    ],
+)
+def test_help_and_bad_flags_are_answered_before_anything_heavy_is_imported(script, flags, status, err, tmp_path):
+    code = (
+        f"import sys, {script}\ntry:\n    status = {script}.main({flags})\nexcept SystemExit as stop:\n"
+        f"    status = stop.code\nprint(status, sorted({HEAVY} & sys.modules.keys()))"
+    )
+    called = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert called.stdout.splitlines()[-1] == f"{status} []"
+    assert called.stderr.startswith(err)
+    assert len(called.stderr.splitlines()) == (status > 0)
+
+
+# --- the end of a script ---------------------------------------------------------------------------------------------
 
 
 def fail(error):
@@ -196,62 +285,19 @@ def fail(error):
     return body
 
 
+def run(argv, body):
+    return run_script(body, argv, script="train_model.py", description="x")
+
+
 def test_exit_status_and_last_line_of_a_script(capsys):
-    assert run_script(lambda config: None, [], description="x") == 0
-    assert run_script(lambda config: 1, [], description="x") == 1
-    assert run_script(fail(InputError("two\nlines")), [], description="x") == 2
+    assert run([], lambda config: None) == 0
+    assert run([], lambda config: 1) == 1
+    assert run([], fail(InputError("two\nlines"))) == 2
     assert capsys.readouterr().err == "error: two lines\n"
-    assert run_script(fail(KeyboardInterrupt()), [], description="x") == 130
+    assert run([], fail(KeyboardInterrupt())) == 130
     assert "run the same command again" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):  # an error in this project keeps its traceback
-        run_script(fail(ZeroDivisionError()), [], description="x")
-
-
-def test_help_lists_every_default_and_the_most_used_flags_first(capsys):
-    with pytest.raises(SystemExit):
-        parse("--help")
-    text = capsys.readouterr().out
-    sections = {part.split("\n")[0]: part for part in re.split(r"\n\n(?=\w+:\n)", text)}
-    headings = ["data:", "model:", "training:", "privacy:", "attack:", "run:"]
-    assert [name for name in sections if name != "options:"][1:] == headings
-    flags = {name: re.split(r"\n  (?=-)", sections[name])[1:] for name in headings}
-    for name in headings:
-        assert all("(default" in " ".join(flag.split()) for flag in flags[name]), name
-    first_flags = {
-        "data:": ["--dataset", "--data-root"],
-        "model:": ["--network", "-r"],
-        "training:": ["-n", "--lr", "--optimizer", "--train-batch-size"],
-        "privacy:": ["--disable-dp", "--sigma", "-c", "--delta"],
-        "run:": ["--device", "--test-batch-size", "--model-dir", "--result-dir"],
-    }
-    for name, expected in first_flags.items():
-        assert [re.split(r"[ ,]", flag)[0] for flag in flags[name]][: len(expected)] == expected
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ("", ""),
-        ("--disable-dp", "--disable-dp"),
-        ("-n 100 --lr 0.05 --dataset cifar10 --disable-dp", "--disable-dp"),
-        ("--optimizer adam --lr 0.002", "--optimizer adam"),
-        ("--optimizer adam --lr 0.05", "--optimizer adam --lr 0.05"),
-        ("-c 1 --sigma 0.5 -r 3", "--n-runs 3 --sigma 0.5 --max-per-sample-grad-norm 1.0"),
-        ("--no-augment --attacks lira,loss --threads 2", "--no-augment --attacks lira,loss --threads 2"),
-        ("--shard 1/2 --plan", ""),
-        ("--dataset 'my data; $x' --network=-odd", "--dataset 'my data; $x' --network=-odd"),
-    ],
-)
-def test_the_attack_command_holds_the_flags_that_differ_from_the_defaults(flags, words):
-    config = parse(*shlex.split(flags))
-    command = util.attack_command(config, beside="some where/train_model.py")
-    head = "python 'some where/attack_lira.py'"
-    assert command.startswith(head)
-    assert sorted(shlex.split(command)[2:]) == sorted(shlex.split(words))
-    again = parse(*shlex.split(command)[2:])
-    for name in ("data", "model", "train", "dp", "attack"):
-        assert getattr(again, name) == getattr(config, name)
-    assert util.attack_command(config, beside="pytest").startswith("python attack_lira.py")
+        run([], fail(ZeroDivisionError()))
 
 
 def test_runs_to_compare_are_separate_arguments():

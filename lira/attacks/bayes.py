@@ -202,27 +202,27 @@ def _posterior(prior: Prior, summaries: SampleSummaries, hats: np.ndarray) -> tu
     the posterior variance of each side's mean, float64 (K, n) each. hats: (J, n)."""
     deviances, mean_variances = [], []  # deviance: -2 log likelihood
     for side in (0, 1):
-        dof, prior_dof = summaries.dof[side], prior.dof[side]
-        prior_squares = (prior_dof * prior.variance[side])[:, None]
+        dof, total_dof = summaries.dof[side], prior.dof[side] + summaries.dof[side]
+        prior_squares = (prior.dof[side] * prior.variance[side])[:, None]
         ratio = dof * summaries.variance[side] * (1.0 / prior_squares)
         one_plus_ratio = np.add(ratio, 1.0, out=ratio)
-        mean_variances.append(one_plus_ratio * (prior_squares / ((prior_dof + dof) * summaries.count[side])))
-        deviance = np.log(one_plus_ratio, out=one_plus_ratio)
-        deviance *= prior_dof + dof
-        deviance += dof * np.log(prior.variance[side])[:, None]
-        deviances.append(deviance)
-    gap_variance = mean_variances[0] + mean_variances[1]
-    gap_variance += prior.gap_variance[:, None] * summaries.gap_scale**2
+        mean_variances.append(one_plus_ratio * (prior_squares / (total_dof * summaries.count[side])))
+        log_ratio = np.log(one_plus_ratio, out=one_plus_ratio)
+        log_power = np.multiply(log_ratio, total_dof, out=log_ratio)
+        deviances.append(np.add(log_power, dof * np.log(prior.variance[side])[:, None], out=log_power))
+    noise_variance = mean_variances[0] + mean_variances[1]
+    gap_variance = np.add(noise_variance, prior.gap_variance[:, None] * summaries.gap_scale**2, out=noise_variance)
     residual = summaries.gap - prior.gap_mean[:, None] * summaries.gap_scale
     squared = np.multiply(residual, residual, out=residual)
-    deviance = np.add(deviances[0], deviances[1], out=deviances[0])
-    deviance += np.divide(squared, gap_variance, out=squared)
-    deviance -= deviance.min(axis=0)
-    log_likelihood = np.multiply(deviance, -0.5, out=deviance)
+    gap_deviance = np.divide(squared, gap_variance, out=squared)
+    variance_deviance = np.add(deviances[0], deviances[1], out=deviances[0])
+    deviance = np.add(variance_deviance, gap_deviance, out=variance_deviance)
+    excess = np.subtract(deviance, deviance.min(axis=0), out=deviance)
+    log_likelihood = np.multiply(excess, -0.5, out=excess)
     likelihood = np.exp(log_likelihood, out=log_likelihood)
     # The factors outside the exponential span only some powers of ten, so that no sample's components all underflow.
-    joint = np.multiply(likelihood, prior.weight.T @ hats, out=likelihood)
-    joint /= np.sqrt(gap_variance, out=gap_variance)
+    weighted = np.multiply(likelihood, prior.weight.T @ hats, out=likelihood)
+    joint = np.divide(weighted, np.sqrt(gap_variance, out=gap_variance), out=weighted)
     responsibilities = np.multiply(joint, 1.0 / joint.sum(axis=0), out=joint)
     return responsibilities, mean_variances
 
@@ -232,15 +232,15 @@ def _maximize(prior: Prior, blocks: Blocks, responsibilities: Sequence[np.ndarra
 
     responsibilities: (K, n) per block."""
     n_components = len(prior.gap_mean)
-    weight = np.full((len(prior.knots), n_components), 0.5 / n_components)
+    n_samples = np.full((len(prior.knots), n_components), 0.5 / n_components)
     squares, dof = np.zeros((2, 2, n_components))
     for (block, hats), responsibility in zip(blocks, responsibilities, strict=True):
-        weight += hats @ responsibility.T
+        n_samples += hats @ responsibility.T
         squares += (block.dof * block.variance) @ responsibility.T
         dof += np.broadcast_to(block.dof, block.variance.shape) @ responsibility.T
     variance = (squares + 0.5 * prior.variance) / (dof + 0.5)
     gap_mean, gap_variance = _maximize_gaps(prior, blocks, responsibilities, variance)
-    weight /= weight.sum(axis=1, keepdims=True)
+    weight = n_samples / n_samples.sum(axis=1, keepdims=True)
     return replace(prior, weight=weight, gap_mean=gap_mean, gap_variance=gap_variance, variance=variance)
 
 
@@ -254,8 +254,8 @@ def _maximize_gaps(
     for (block, _), responsibility in zip(blocks, responsibilities, strict=True):
         square_scale = block.gap_scale**2
         noise_variance = variance[0][:, None] / block.count[0] + variance[1][:, None] / block.count[1]
-        total_variance = prior_variance * square_scale
-        total_variance += noise_variance
+        true_variance = prior_variance * square_scale
+        total_variance = np.add(true_variance, noise_variance, out=true_variance)
         # Times square_scale this is the shrinkage weight: the share of a residual that is the sample's true gap.
         shrinkage = np.divide(prior_variance, total_variance, out=total_variance)
         weight = responsibility * shrinkage
@@ -266,10 +266,10 @@ def _maximize_gaps(
     gap_mean = weighted_gaps / np.maximum(total_weight, TINY)
     for block, square_scale, noise_variance, shrinkage, weight in terms:
         residual = block.gap - gap_mean[:, None] * block.gap_scale
-        second_moment = np.multiply(residual, residual, out=residual)  # of the true gap, divided by shrinkage
-        second_moment *= square_scale
-        second_moment *= shrinkage
-        second_moment += noise_variance
+        squared = np.multiply(residual, residual, out=residual)
+        scaled = np.multiply(squared, square_scale, out=squared)
+        shrunk = np.multiply(scaled, shrinkage, out=scaled)
+        second_moment = np.add(shrunk, noise_variance, out=shrunk)  # of the true gap, divided by shrinkage
         squares += np.einsum("kn,kn->k", second_moment, weight)
     return gap_mean, (squares + 1e-6) / (n_samples + 1e-6) + 1e-8
 
@@ -332,15 +332,15 @@ class _Predictive:
     def log_density(self, phi: np.ndarray) -> np.ndarray:
         """float64 (n,), up to a constant shared by both sides."""
         residual = phi - self.location
-        kernel = np.multiply(residual, residual, out=residual)
-        kernel *= self.inverse_scale
-        kernel += 1.0
-        logs = np.log(kernel, out=kernel)
-        logs *= -self.power
-        logs += self.log_weight
-        largest = logs.max(axis=0)
-        logs -= largest
-        return largest + np.log(np.exp(logs, out=logs).sum(axis=0))
+        squared = np.multiply(residual, residual, out=residual)
+        ratio = np.multiply(squared, self.inverse_scale, out=squared)
+        one_plus_ratio = np.add(ratio, 1.0, out=ratio)
+        log_ratio = np.log(one_plus_ratio, out=one_plus_ratio)
+        log_kernel = np.multiply(log_ratio, -self.power, out=log_ratio)
+        log_joint = np.add(log_kernel, self.log_weight, out=log_kernel)
+        largest = log_joint.max(axis=0)
+        relative = np.subtract(log_joint, largest, out=log_joint)
+        return largest + np.log(np.exp(relative, out=relative).sum(axis=0))
 
 
 def _log_ratio(phi: np.ndarray, summaries: SampleSummaries, prior: Prior) -> np.ndarray:
@@ -359,22 +359,22 @@ def _predictives(prior: Prior, summaries: SampleSummaries) -> tuple[_Predictive,
     A side's mean is estimated twice: from its own shadows, and from the other side's shifted by the prior's gap."""
     hats = hat_functions(summaries.midpoint, prior.knots)
     responsibilities, mean_variances = _posterior(prior, summaries, hats)
-    responsibilities += TINY
+    component_weight = np.add(responsibilities, TINY, out=responsibilities)
 
     def predictive(side: int, sign: float) -> _Predictive:
         other_mean = summaries.mean[1 - side] + sign * prior.gap_mean[:, None] * summaries.gap_scale
         other_variance = mean_variances[1 - side] + prior.gap_variance[:, None] * summaries.gap_scale**2
         own_weight = np.divide(other_variance, mean_variances[side] + other_variance, out=other_variance)
         difference = summaries.mean[side] - other_mean
-        location = np.multiply(difference, own_weight, out=difference)
-        location += other_mean
-        variance = np.add(own_weight, summaries.count[side], out=own_weight)
-        variance *= mean_variances[side]  # the side's variance plus that of the location
+        shift = np.multiply(difference, own_weight, out=difference)
+        location = np.add(shift, other_mean, out=shift)
+        multiple = np.add(own_weight, summaries.count[side], out=own_weight)
+        variance = np.multiply(multiple, mean_variances[side], out=multiple)  # the side's plus that of the location
         dof = prior.dof[side] + summaries.dof[side]
         scale = np.multiply(variance, dof, out=variance)
         inverse_scale = np.divide(1.0, scale, out=scale)
-        log_weight = np.log(responsibilities * np.sqrt(inverse_scale))
-        log_weight += _log_gamma_ratio(prior.dof[side], summaries.dof[side])
+        log_height = np.log(component_weight * np.sqrt(inverse_scale))
+        log_weight = np.add(log_height, _log_gamma_ratio(prior.dof[side], summaries.dof[side]), out=log_height)
         return _Predictive(log_weight, location, inverse_scale, 0.5 * (dof + 1.0))
 
     return predictive(1, 1.0), predictive(0, -1.0)

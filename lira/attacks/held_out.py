@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from lira.attacks import learned
-from lira.attacks.inputs import MIN_SHADOWS, AttackOptions
+from lira.attacks.inputs import AttackOptions
 from lira.attacks.metrics import auc, best_threshold
-from lira.attacks.registry import ATTACKS, select_attacks
+from lira.attacks.registry import ATTACKS, MIN_SHADOWS, select_attacks
 from lira.attacks.statistics import Statistics, log_confidence
 from lira.privacy.audit import HeldOutCounts, count_held_out
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lira.attacks.registry import CONVENTIONS, MIN_SHADOWS
 from lira.errors import InputError
-
-CONVENTIONS = ("lira", "official")
-MIN_SHADOWS = 4
 
 
 @dataclass(frozen=True)

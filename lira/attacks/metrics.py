@@ -31,7 +31,10 @@ def evaluate(score: np.ndarray, member: np.ndarray, *, threshold: float) -> dict
     row = dict(zip(("accuracy", "accuracy_low", "accuracy_high"), accuracy, strict=True))
     row["threshold"] = float(threshold)
     row |= dict(zip(("auc", "auc_low", "auc_high"), auc_interval(score, member), strict=True))
-    row["balanced_accuracy"] = _best_balanced_accuracy(score, member)
+    row["balanced_accuracy"] = np.nan
+    if n_members and n_nonmembers:
+        fpr, tpr, _ = roc(score, member)
+        row["balanced_accuracy"] = float(np.max(0.5 * (tpr + 1.0 - fpr)))
     for rate in FALSE_POSITIVE_RATES:
         point = tpr_at_fpr(score, member, rate)
         for key, column in (("tpr", f"tpr_at_fpr_{rate:g}"), ("fpr", f"fpr_at_{rate:g}")):
@@ -74,13 +77,6 @@ def best_threshold(score: np.ndarray, member: np.ndarray) -> float:
     threshold, n_true_positives, n_false_positives = _roc_counts(score, member)
     n_correct = np.append(0, n_true_positives - n_false_positives)  # more than when no member is guessed
     return float(np.append(np.inf, threshold)[np.argmax(n_correct)])
-
-
-def _best_balanced_accuracy(score: np.ndarray, member: np.ndarray) -> float:
-    if not member.any() or member.all():
-        return np.nan
-    fpr, tpr, _ = roc(score, member)
-    return float(np.max(0.5 * (tpr + 1.0 - fpr)))
 
 
 def auc(score: np.ndarray, member: np.ndarray) -> float:
@@ -142,8 +138,8 @@ def tpr_at_fpr(score: np.ndarray, member: np.ndarray, rate: float) -> dict[str, 
     if not n or not len(members):
         names = ("tpr", "tpr_low", "tpr_high", "fpr", "fpr_low", "fpr_high", "threshold")
         return dict.fromkeys(names, np.nan) | {"resolvable": False}
-    allowed = min(int(np.floor(rate * n * (1 + 1e-12))), n - 1)  # 0.01 * 300 is 3, not 2.9999
-    threshold = nonmembers[allowed]
+    n_allowed = int(rate * n * (1 + 1e-12))  # 0.01 * 300 is 3, not 2.9999
+    threshold = nonmembers[min(n_allowed, n - 1)]
     n_true_positives, n_false_positives = int((members > threshold).sum()), int((nonmembers > threshold).sum())
     low, high = clopper_pearson(n_true_positives, len(members))
     beta_low, beta_high = (float(betaincinv(n_false_positives + 1, n - n_false_positives, p)) for p in (TAIL, 1 - TAIL))
@@ -156,7 +152,7 @@ def tpr_at_fpr(score: np.ndarray, member: np.ndarray, rate: float) -> dict[str, 
         "fpr_low": clopper_pearson(n_false_positives, n)[0] if tied else beta_low,
         "fpr_high": beta_high,
         "threshold": float(threshold),
-        "resolvable": bool(rate * n * (1 + 1e-12) >= 1),
+        "resolvable": n_allowed >= 1,
     }
 
 

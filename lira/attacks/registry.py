@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from lira.attacks.inputs import MIN_SHADOWS
 from lira.errors import InputError
+from lira.flags import find_name, suggest
+
+CONVENTIONS = ("lira", "official")
+MIN_SHADOWS = 4
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,15 @@ _ROWS = (
 ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ROWS}
 
 
+def attack_name(text: str) -> str:
+    """The attack of this name, written in any case. Raises InputError that suggests the nearest."""
+    if name := find_name(text, ATTACKS):
+        return name
+    suggestion = suggest(text, ATTACKS) or ","
+    raise InputError(f"no attack is called {text!r}{suggestion} choose from {', '.join(ATTACKS)}")
+
+
 def select_attacks(names: Sequence[str] | None, n_shadows: int) -> list[str]:
     """The attacks of these names, None for all, for which n_shadows shadows suffice. Raises InputError if unknown."""
-    for name in names or ():
-        if name not in ATTACKS:
-            raise InputError(f"unknown attack {name!r}: choose from {', '.join(ATTACKS)}")
-    return [name for name in names or ATTACKS if ATTACKS[name].min_shadows <= n_shadows]
+    selected = [attack_name(name) for name in names] if names else list(ATTACKS)
+    return [name for name in selected if ATTACKS[name].min_shadows <= n_shadows]

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from lira.attacks import tables
 from lira.attacks.held_out import Attacker, AttackResult, MembershipDesign, Names, Progress
-from lira.attacks.inputs import MIN_SHADOWS, AttackInputs, AttackOptions, validate_scores
+from lira.attacks.inputs import AttackInputs, AttackOptions, validate_scores
+from lira.attacks.registry import MIN_SHADOWS
 from lira.errors import InputError, warn
 
 

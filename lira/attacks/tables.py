@@ -49,7 +49,8 @@ def curve_table(
 def samples_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame:
     """samples.csv: one row per target and sample, with the shadows' statistics and each attack's score and decision.
 
-    phi and the shadows' means and standard deviations are those of phi averaged over queries."""
+    phi and the shadows' means and standard deviations are those of phi averaged over queries. A decision is True where
+    the guess is "member", and empty where there is no score or no threshold."""
     phi = inputs.phi.mean(axis=2, dtype=np.float64)  # (M, N)
     statistics = Statistics.from_shadows(phi[inputs.n_targets :], inputs.member[inputs.n_targets :])
     tables = []
@@ -67,16 +68,11 @@ def samples_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
         }
         for result in results:
             if result.target == target:
-                columns[result.attack] = result.score
-                columns[f"{result.attack}_decision"] = _decision(result)
+                scored = ~np.isnan(result.score) & ~np.isnan(result.threshold)
+                decision = pd.Series(result.score >= result.threshold, dtype="boolean").where(scored)
+                columns |= {result.attack: result.score, f"{result.attack}_decision": decision}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
-
-
-def _decision(result: "AttackResult") -> pd.Series:
-    """True where the guess is "member"; empty where there is no score or no threshold."""
-    scored = ~np.isnan(result.score) & ~np.isnan(result.threshold)
-    return pd.Series(result.score >= result.threshold, dtype="boolean").where(scored)
 
 
 def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame:
@@ -93,12 +89,10 @@ def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
             threshold = np.array([[result.threshold] for result in of_attack])
             scored = ~np.isnan(score) & ~np.isnan(threshold)
             n_correct, n_guesses = (((score >= threshold) == truth) & scored).sum(), scored.sum()
-            accuracy, low, high = pooled_accuracy(n_correct, n_guesses)
-            row: dict[str, Any] = {"attack": attack, "class": class_name}
-            row |= {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
-            row["auc"] = np.mean([auc(*pair) for pair in zip(score, truth, strict=True)])
-            rows.append(row | {"n_guesses": n_guesses})
-    return pd.DataFrame(rows)
+            mean_auc = np.mean([auc(*pair) for pair in zip(score, truth, strict=True)])
+            rows.append((attack, class_name, *pooled_accuracy(n_correct, n_guesses), mean_auc, n_guesses))
+    columns = ["attack", "class", "accuracy", "accuracy_low", "accuracy_high", "auc", "n_guesses"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def audit_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame | None:
@@ -109,12 +103,11 @@ def audit_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.D
     if not counts:
         return None
     n_audited, inclusion = inputs.phi.shape[1], inputs.inclusion
-    attack, threshold_low, threshold_high = audit.choose_thresholds(counts, n_audited=n_audited, inclusion=inclusion)
+    design: dict[str, Any] = dict(n_audited=n_audited, inclusion=inclusion)
+    attack, threshold_low, threshold_high = audit.choose_thresholds(counts, **design)
     thresholds = dict(threshold_low=threshold_low, threshold_high=threshold_high)
     rows = []
-    for result in results:
-        if result.attack != attack:
-            continue
+    for result in (result for result in results if result.attack == attack):
         member, target = inputs.member[result.target], inputs.model_names[result.target]
         epsilon, delta = (np.nan, 0.0) if inputs.guarantees is None else inputs.guarantees[result.target]
         n_correct, n_guesses = audit.count_guesses(result.score, member, **thresholds)
@@ -126,9 +119,7 @@ def audit_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.D
             )
             epsilon_lower = np.nan
         else:
-            epsilon_lower = audit.epsilon_lower_bound(
-                n_correct, n_guesses, n_audited=n_audited, delta=delta, inclusion=inclusion
-            )
+            epsilon_lower = audit.epsilon_lower_bound(n_correct, n_guesses, delta=delta, **design)
         row: dict[str, Any] = {"target": target, "attack": attack, "inclusion": inclusion}
         row |= {"epsilon_lower": epsilon_lower, "epsilon_upper": epsilon, "delta": delta}
         row |= {"confidence": audit.CONFIDENCE, "n_audited": n_audited, "n_guesses": n_guesses, "n_correct": n_correct}

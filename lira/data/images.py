@@ -107,8 +107,7 @@ def make_images(
     source: the start of every error message. class_names: (K,) strings, by default the class numbers.
     Raises InputError that names the wrong array and, for a label, its index and value."""
     for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-        _check_pixels(source, f"x_{split}", x)
-        _check_labels(source, f"y_{split}", y, n=len(x))
+        _check_arrays(source, split, x, y)
     train, test = (_channels_first(x) for x in (x_train, x_test))
     if train.shape[1:] != test.shape[1:]:
         raise input_error(source, f"x_train has shape {x_train.shape}, x_test {x_test.shape}: give images of one size")
@@ -129,23 +128,20 @@ def _channels_first(x: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(channels_last.transpose(0, 3, 1, 2), order="C"))
 
 
-def _check_pixels(source: str | Path, key: str, x: np.ndarray) -> None:
+def _check_arrays(source: str | Path, split: str, x: np.ndarray, y: np.ndarray) -> None:
     if x.dtype != np.uint8:
-        raise input_error(source, f"{key} is {x.dtype}: pixels must be uint8, 0 to 255")
-    shape = f"{key} has shape {x.shape}"
+        raise input_error(source, f"x_{split} is {x.dtype}: pixels must be uint8, 0 to 255")
+    shape = f"x_{split} has shape {x.shape}"
     if x.ndim not in (3, 4) or x.shape[3:] not in ((), (1,), (3,)):
         raise input_error(source, f"{shape}: expected (N, H, W) or, channels last, (N, H, W, C) with C 1 or 3")
     if not len(x):
         raise input_error(source, f"{shape}: give at least one image")
     if min(x.shape[1:3]) < MIN_SIDE:
         raise input_error(source, f"{shape}: images must be at least {MIN_SIDE}x{MIN_SIDE} pixels")
-
-
-def _check_labels(source: str | Path, key: str, y: np.ndarray, *, n: int) -> None:
     if y.dtype.kind not in "iu":
-        raise input_error(source, f"{key} is {y.dtype}: labels must be integers, the class numbers from 0")
-    if y.shape != (n,):
-        raise input_error(source, f"{key} has shape {y.shape}: expected ({n},), one label per image")
+        raise input_error(source, f"y_{split} is {y.dtype}: labels must be integers, the class numbers from 0")
+    if y.shape != (len(x),):
+        raise input_error(source, f"y_{split} has shape {y.shape}: expected ({len(x)},), one label per image")
 
 
 def _check_range(source: str | Path, key: str, y: np.ndarray, n_classes: int) -> None:

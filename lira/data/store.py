@@ -27,8 +27,7 @@ class ImageStore:
         padded = F.pad(x, [self.margin] * 4).permute(0, 2, 3, 1).contiguous().to(device)
         # (n, H + 2m, W + 2m, C) -> windows (n, 2m + 1, 2m + 1, H, W, C), a view
         self._windows = padded.unfold(1, self.size[0], 1).unfold(2, self.size[1], 1).permute(0, 1, 2, 4, 5, 3)
-        mean = torch.tensor(images.mean, device=device) * 255
-        std = torch.tensor(images.std, device=device) * 255
+        mean, std = (torch.tensor(values, device=device) * 255 for values in (images.mean, images.std))
         n_pixels = self.size[0] * self.size[1]  # repeated for each pixel: much faster than broadcasting over C
         self._scale, self._shift = (1 / std).repeat(n_pixels), (-mean / std).repeat(n_pixels)
 

@@ -1,5 +1,6 @@
 """Several runs side by side: the text, the tables and the figure of the page of --compare."""
 
+import textwrap
 from functools import partial
 
 import numpy as np
@@ -10,36 +11,21 @@ from lira.report.figures import Panel
 from lira.report.plots import ROC_SIZE, guessing_accuracy, intervals, min_rate
 from lira.report.results import Results
 
-_ABBREVIATIONS = {"without differential privacy": "no DP", "DP-SGD": "DP", "noise multiplier": "σ"}
-_ABBREVIATIONS |= {"clipping norm": "C", "target epsilon": "ε"}
 MAX_LABEL = 34  # characters that fit beside a line of the legend
 HEAD = ["run", "test accuracy", "attack", *sections.HEAD[1:5]]
 
 
 def labels(runs: list[Results]) -> list[str]:
-    """A, B, C … and the settings that differ between the runs, as many of them as are short in all labels."""
-    suffixes = [""] * len(runs)
-    for field, values in differences(runs).items():
-        shortened = [_short_setting(field, value) for value in values]
-        longer = [", ".join(filter(None, pair)) for pair in zip(suffixes, shortened, strict=True)]
-        if max(map(len, longer)) > MAX_LABEL:
-            break
-        suffixes = longer
+    """A, B, C …, each with the parts of the run's name that not all runs share, if there are any."""
+    names = [run.name.split("_") for run in runs]
+    shared = set(names[0]).intersection(*names)
+    differing = [" ".join(part for part in name if part not in shared) for name in names]
+    suffixes = [textwrap.shorten(parts, MAX_LABEL, placeholder=" …") for parts in differing]
     return [f"{_letter(number)}: {suffix}" if suffix else _letter(number) for number, suffix in enumerate(suffixes)]
 
 
 def _letter(number: int) -> str:
     return chr(ord("A") + number) if number < 26 else f"run {number + 1}"
-
-
-def _short_setting(field: str, value: str) -> str:
-    if field in ("network", "dataset", "optimizer", "privacy"):
-        for words, abbreviation in _ABBREVIATIONS.items():
-            value = value.replace(words, abbreviation)
-        return value
-    if field == "augment":
-        return "augmented" if value == "True" else "not augmented"
-    return f"{field.replace('_', ' ')} {value}"
 
 
 def settings(run: Results) -> dict[str, str]:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -35,7 +36,7 @@ DARK = {
 COLOURS = tuple(DARK)[3:]
 ACCENT, SECOND = COLOURS[:2]
 STYLES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1.2)))
-MARKERS = "osD^vPX<>*"
+MARKERS = dict(zip(ATTACKS, cycle("osD^vPX<>*"), strict=False))
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.5g}%")
 _FONTS = ("Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", "Noto Sans", "Arial Unicode MS")  # for class names
 _PDF_FIELDS = ("CreationDate", "Creator", "Producer")
@@ -131,11 +132,6 @@ def _ordered(names: Iterable[str], highlighted: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: highlighted.index(name) if name in highlighted else len(highlighted))
 
 
-def _marker(attack: str) -> str:
-    place = list(ATTACKS).index(attack) if attack in ATTACKS else 0
-    return MARKERS[place % len(MARKERS)]
-
-
 def roc(
     axes: Axes,
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
@@ -160,7 +156,7 @@ def roc(
                 style: dict[str, Any] = dict(color=line["color"], lw=1.3, zorder=5)
                 axes.plot([x, x], [y_low, y_high], **style, solid_capstyle="butt")
                 axes.plot([max(x_low, low), x_high], [y, y], **style, solid_capstyle="butt")
-                axes.plot([x], [y], _marker(attack), ms=4, **style)
+                axes.plot([x], [y], MARKERS.get(attack, "o"), ms=4, **style)
     axes.plot([low, 1], [low, 1], color=MUTED, lw=1, ls=(0, (1, 2)), label="guessing")
     if min_rate:
         axes.set(xscale="log", yscale="log")
@@ -208,7 +204,7 @@ def curve(
     sizes = sorted({size for table in points.values() for size in table.shadows})
     for attack in _ordered(points, highlighted):
         table, line = points[attack], _line(attack, highlighted)
-        axes.plot(table.shadows, table[column], marker=_marker(attack), ms=3.5, label=attack, **line)
+        axes.plot(table.shadows, table[column], marker=MARKERS.get(attack, "o"), ms=3.5, label=attack, **line)
         if attack in highlighted:
             axes.vlines(table.shadows, table[f"{column}_low"], table[f"{column}_high"], color=line["color"], lw=1.3)
     axes.set(xscale="log", xlabel="shadow models", ylabel=name)
@@ -242,8 +238,7 @@ def exposed(axes: Axes, rows: Sequence[Sequence[tuple[np.ndarray, str]]], titles
         top = -number * 1.75
         axes.text(0, top + 0.12, title, fontsize=9, va="bottom")
         for place, (image, caption) in enumerate(row):
-            pixels = np.atleast_3d(image.transpose(1, 2, 0).squeeze())
-            rgb = pixels if pixels.shape[2] == 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
+            rgb = np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3))  # grey: three equal channels
             axes.imshow(rgb, extent=(place + 0.04, place + 0.96, top - 0.92, top), interpolation="nearest")
             axes.text(place + 0.5, top - 0.97, caption, fontsize=6, ha="center", va="top", parse_math=False)
     axes.set(xlim=(0, max(map(len, rows))), ylim=(-1.75 * len(rows) + 0.2, 0.45), aspect="equal")
@@ -268,8 +263,7 @@ def training(axes: Axes, logs: Mapping[str, pd.DataFrame], quantity: str) -> Non
             axes.plot(rows["epoch"], rows[column], color=colour, lw=1.2, ls=style, marker=marker, label=label)
             label = ""  # one entry in the legend for all targets
     axes.set(xlabel="epoch", ylabel=quantity)
-    locator: Any = axes.xaxis.get_major_locator()
-    locator.set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     if quantity == "accuracy":
         axes.yaxis.set_major_formatter(PERCENT)
     if axes.get_legend_handles_labels()[0]:

@@ -12,12 +12,12 @@ from markupsafe import Markup
 from PIL import Image
 
 from lira.atomic import write_atomically
-from lira.errors import InputError
 from lira.report import comparison, figures, plots, sections, text
 from lira.report.figures import Panel
 from lira.report.plots import PLOTS, Plot
 from lira.report.results import Results, exposed_members, read
 from lira.storage.checksums import digest
+from lira.storage.config import find_folder
 from lira.storage.runs import Run
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -92,7 +92,7 @@ def _images(results: Results) -> list[dict]:
 
 def _image(member: Any, results: Results) -> dict:
     """member: a row of exposed_members()."""
-    name, score = results.class_name(member.label), text.score(member.score)
+    name, score = results.class_name(member.label), text.number(member.score, ".3g")
     image, alt = results.images.get(member.sample), f"{name}, sample {member.sample}, score {score}"
     src = "" if image is None else _png(image)
     return {"src": src, "alt": alt, "name": name, "score": score, "sample": member.sample}
@@ -123,23 +123,12 @@ def compare(result_dir: str, names: Sequence[str]) -> Path:
     """Write the page of several attacked runs into a folder named after them. Returns the path of the page.
 
     names: folders in result_dir, or paths. Raises InputError naming the run that is missing or was not attacked."""
-    folders = dict.fromkeys(_find_folder(result_dir, name).resolve() for name in names)
+    folders = dict.fromkeys(find_folder("--compare", name, (result_dir,), "attack.csv").resolve() for name in names)
     runs = [read(Run(folder, folder)) for folder in folders]
     folder = Path(result_dir) / f"compare-{digest(list(map(str, folders)))[:8]}"
     panels = comparison.plots(runs)
     _save_figures(folder, panels, title="")
     return _save(folder / "report.html", compare_page(runs, panels, folder).encode())
-
-
-def _find_folder(result_dir: str, name: str) -> Path:
-    for path in (Path(result_dir) / name, Path(name)):
-        if path.is_dir():
-            return path
-    attacked = ", ".join(sorted(path.parent.name for path in Path(result_dir).glob("*/attack.csv")))
-    raise InputError(
-        f"--compare {name}: no such run in {result_dir}, and no such folder"
-        + (f"; attacked runs there: {attacked}" if attacked else "")
-    )
 
 
 def _save_figures(folder: Path, panels: Mapping[str, list[Panel]], *, title: str) -> None:

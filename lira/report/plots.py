@@ -57,10 +57,10 @@ def _histograms(results: Results) -> list[Panel]:
         pairs = results.scores(attack) or [(np.empty(0), np.empty(0, dtype=bool))]
         score, member = map(np.concatenate, zip(*pairs, strict=True))
         members, nonmembers = score[member], score[~member]
-        medians = [text.score(np.median(part)) if len(part) else "-" for part in (members, nonmembers)]
+        medians = [text.number(np.median(part), ".3g") if len(part) else "-" for part in (members, nonmembers)]
         thresholds = table[table.attack == attack].threshold
         alt = f"Scores of {attack}: the median is {medians[0]} for members and {medians[1]} for non-members; "
-        alt += f"threshold {text.score(thresholds.mean())}{' on average' if len(thresholds) > 1 else ''}."
+        alt += f"threshold {text.number(thresholds.mean(), '.3g')}{' on average' if len(thresholds) > 1 else ''}."
         draw = partial(figures.histogram, attack=attack, members=members, nonmembers=nonmembers, thresholds=thresholds)
         panels.append(Panel(draw, alt, (4.6, 3.0)))
     return panels

@@ -3,10 +3,11 @@
 Letters: T targets, N target samples."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,24 +15,19 @@ import pandas as pd
 from lira.attacks.metrics import roc
 from lira.attacks.tables import strongest_attack, summary_table
 from lira.errors import InputError, one_line
-from lira.storage.runs import Run, read_config
+from lira.storage.config import read_config
+from lira.storage.runs import Run
 
 N_EXPOSED = 12  # most and least exposed members each: few enough for a short page
-_COLUMNS = {  # table -> the columns that the report reads, and the command that writes it
-    "attack.csv": (
-        {"attack", "target", "accuracy", "auc", "n_members", "n_nonmembers", "held_out_auc"},
-        "attack_lira.py",
-    ),
-    "samples.csv": ({"target", "sample", "label", "member"}, "attack_lira.py"),
-    "classes.csv": ({"attack", "class", "accuracy", "auc", "n_guesses"}, "attack_lira.py"),
-    "curve.csv": ({"attack", "target", "accuracy", "shadows"}, "attack_lira.py with --curve"),
-    "audit.csv": (
-        {"target", "attack", "epsilon_lower", "epsilon_upper", "delta", "confidence"}
-        | {"n_audited", "n_guesses", "n_correct"},
-        "attack_lira.py",
-    ),
-    "models.csv": ({"role", "index", "test_accuracy", "train_accuracy", "seconds"}, "train_model.py"),
+_COLUMNS = {  # table -> the columns that the report reads
+    "attack.csv": "attack target accuracy auc n_members n_nonmembers held_out_auc",
+    "samples.csv": "target sample label member",
+    "classes.csv": "attack class accuracy auc n_guesses",
+    "curve.csv": "attack target accuracy shadows",
+    "audit.csv": "target attack epsilon_lower epsilon_upper delta confidence n_audited n_guesses n_correct",
+    "models.csv": "role index test_accuracy train_accuracy seconds",
 }
+_WRITTEN_BY = {"curve.csv": "attack_lira.py with --curve", "models.csv": "train_model.py"}  # others: attack_lira.py
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,7 @@ class Results:
         table = self.tables.get("samples.csv")
         if table is None or attack not in table:
             return []
-        scored = table[table[attack].notna()]
-        by_target = scored.groupby("target", sort=False)
+        by_target = table[table[attack].notna()].groupby("target", sort=False)
         return [(samples[attack].to_numpy(), samples.member.to_numpy()) for _, samples in by_target]
 
     def roc(self, attack: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -120,15 +115,14 @@ def exposed_members(tables: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, p
     first = tables["attack.csv"].target.iloc[0]
     members = samples[(samples.target == first) & samples.member & samples[attack].notna()]
     members = members[["sample", "label", attack]].rename(columns={attack: "score"})
-    ordered = members.iloc[np.argsort(-members.score, kind="stable")]
+    ordered = members.sort_values("score", ascending=False, kind="stable")
     count = min(N_EXPOSED, len(ordered) // 2)
-    return ordered[:count], ordered[len(ordered) - count :][::-1]
+    return ordered[:count], ordered[::-1][:count]
 
 
 def exposed_images(tables: Mapping[str, pd.DataFrame], images: np.ndarray) -> dict[str, np.ndarray]:
     """The arrays of images.npz, `sample` and `image`, of exposed_members(). images: uint8 (N, C, H, W), all samples."""
-    most, least = exposed_members(tables)
-    samples = pd.concat([most, least])["sample"].to_numpy() if len(most) else np.empty(0, dtype=np.int64)
+    samples = pd.concat(exposed_members(tables))["sample"].to_numpy()
     return {"sample": samples, "image": images[samples]}
 
 
@@ -136,12 +130,12 @@ def read(run: Run) -> Results:
     """Read result/<run>/; needs no model and no dataset.
 
     Raises InputError where attack.csv is missing or a file cannot be read."""
-    folder, attack_info = run.results, _read_json(run.results / "attack.json")
-    tables, missing = {}, {}
-    for name, (columns, command) in _COLUMNS.items():
-        table = _read_table(folder / name, columns)
+    folder, tables, missing = run.results, {}, {}
+    attack_info = _load(folder / "attack.json", _read_json, remedy="restore it, or delete it") or {}
+    for name, columns in _COLUMNS.items():
+        table = _load(folder / name, partial(_read_table, columns=columns.split()), remedy="run attack_lira.py again")
         if table is None:
-            missing[name] = f"There is no {name} in this run: {command} writes it."
+            missing[name] = f"There is no {name} in this run: {_WRITTEN_BY.get(name, 'attack_lira.py')} writes it."
         elif name in attack_info.get("earlier", ()):
             missing[name] = f"{name} is from an earlier attack on this run and does not match the other figures."
         else:
@@ -149,24 +143,30 @@ def read(run: Run) -> Results:
     if "attack.csv" not in tables:
         raise InputError(f"{folder / 'attack.csv'} is missing: run attack_lira.py with the flags of this run first")
     _check_samples(folder, tables)
-    settings = read_config(folder / "config.json") if (folder / "config.json").is_file() else {}
+    settings = read_config(folder) if (folder / "config.json").is_file() else {}
     if not (logs := run.load_logs()):
         missing["train/*.csv"] = "There is no train/*.csv in this run: train_model.py writes the training logs."
-    if not (images := _read_images(folder / "images.npz")):
+    images = _load(folder / "images.npz", _read_images, remedy="run attack_lira.py again, or delete it") or {}
+    if not images:
         missing["images.npz"] = "There is no images.npz in this run: only the numbers of the samples are known."
     return Results(folder, tables, missing, logs, settings, attack_info, images)
 
 
-def _read_table(path: Path, columns: set[str]) -> pd.DataFrame | None:
-    """Names of classes are read as text: neither 1 nor NA is converted."""
+def _load(path: Path, read: Callable[[Path], Any], *, remedy: str) -> Any:
+    """read(path); None where there is no such file. Raises InputError."""
     if not path.is_file():
         return None
     try:
-        table = pd.read_csv(path, dtype={"class": str, "target": str}, keep_default_na=False, na_values=[""])
-        if not columns <= set(table):
-            raise ValueError(f"it has no column {', '.join(sorted(columns - set(table)))}")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({one_line(error)}): run attack_lira.py again") from error
+        return read(path)
+    except Exception as error:  # NumPy raises errors of many types on corrupted bytes
+        raise InputError(f"{path} cannot be read ({one_line(error)}): {remedy}") from error
+
+
+def _read_table(path: Path, *, columns: list[str]) -> pd.DataFrame:
+    """Names of classes are read as text: neither 1 nor NA is converted."""
+    table = pd.read_csv(path, dtype={"class": str, "target": str}, keep_default_na=False, na_values=[""])
+    if absent := sorted(set(columns) - set(table)):
+        raise ValueError(f"it has no column {', '.join(absent)}")
     if "class" in table:
         table["class"] = table["class"].fillna("")
     return table
@@ -187,22 +187,9 @@ def _check_samples(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
 
 
 def _read_json(path: Path) -> dict:
-    """{} where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read ({one_line(error)}): restore it, or delete it") from error
+    return dict(json.loads(path.read_text()))
 
 
 def _read_images(path: Path) -> dict[int, np.ndarray]:
-    if not path.is_file():
-        return {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(zip(file["sample"].tolist(), file["image"], strict=True))
-    except Exception as error:  # NumPy raises errors of many types on corrupted bytes
-        raise InputError(
-            f"{path} cannot be read ({one_line(error)}): run attack_lira.py again, or delete it"
-        ) from error
+    with np.load(path, allow_pickle=False) as file:
+        return dict(zip(file["sample"].tolist(), file["image"], strict=True))

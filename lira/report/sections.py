@@ -29,10 +29,9 @@ def privacy(identity: Mapping) -> str:
     """identity: as in config.json."""
     if "max_grad_norm" not in identity:
         return "without differential privacy"
-    field, name = "sigma", "noise multiplier"
-    if identity.get("target_epsilon"):
-        field, name = "target_epsilon", "target epsilon"
-    return f"DP-SGD, {name} {identity.get(field)}, clipping norm {identity['max_grad_norm']}"
+    target, sigma = identity.get("target_epsilon"), identity.get("sigma")
+    noise = f"target epsilon {target}" if target else f"noise multiplier {sigma}"
+    return f"DP-SGD, {noise}, clipping norm {identity['max_grad_norm']}"
 
 
 def title(results: Results) -> str:
@@ -57,14 +56,9 @@ def accuracy(results: Results) -> dict:
         "noun": "an image" if results.settings or results.images else "a sample",
         "share": "" if np.isnan(row.accuracy) else text.percent(row.accuracy),
         "interval": text.interval(row.accuracy_low, row.accuracy_high),
-        "guessing": _whole_percent(guessing),
+        "guessing": text.percent(guessing, 0 if round(guessing, 2) == guessing else 1),
         "lines": _accuracy_lines(results, row, guessing),
     }
-
-
-def _whole_percent(value: float) -> str:
-    """50% where it is exactly that."""
-    return text.percent(value, 0) if float(f"{value:.2f}") == value else text.percent(value)
 
 
 def _accuracy_lines(results: Results, row: pd.Series, guessing: float) -> list[str]:
@@ -138,9 +132,10 @@ def attacks(results: Results) -> dict:
 
 def metric_cells(row: pd.Series, rates: tuple[str, ...] = text.RATES) -> list[dict]:
     """Accuracy, AUC and TPR at `rates`; row: of summary_table(), attack.csv or, without rates, classes.csv."""
+    auc_low, auc_high = row.get("auc_low", np.nan), row.get("auc_high", np.nan)  # classes.csv has none
     cells = [
         cell(text.percent(row.accuracy), text.interval(row.accuracy_low, row.accuracy_high)),
-        cell(text.auc(row.auc), text.interval(row.get("auc_low", np.nan), row.get("auc_high", np.nan), ".3f")),
+        cell(text.number(row.auc, ".3f"), text.interval(auc_low, auc_high, ".3f")),
     ]
     for rate in rates:
         value, low, high = (row[f"tpr_at_fpr_{rate}{end}"] for end in ("", "_low", "_high"))
@@ -155,7 +150,7 @@ def _attacks_note(results: Results) -> str:
     table = results.tables["attack.csv"]
     for column, default, words in (("convention", "lira", "{} convention"), ("queries", 1, "{} queries per sample")):
         if column in table and table[column].iloc[0] != default:
-            note += f" {words.format(table[column].iloc[0])}.".capitalize()
+            note += f" {words.format(table[column].iloc[0])}."
     return note
 
 
@@ -177,7 +172,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     settings = [f"{name} {value}" for name, value in identity.items() if name not in hidden]
     seeds = f"every draw is seeded by (exp_idx {identity.get('exp_idx')}, role, index of the model)"
     device = [training.get("device"), training.get("threads") and text.plural(training["threads"], "thread")]
-    versions = training | attack.get("versions", {})
+    versions = training.get("privacy", {}) | training.get("versions", {}) | attack.get("versions", {})
     packages = ("python", "torch", "opacus", "numpy", "scipy", "scikit-learn")
     rows = [
         ("trained by", training.get("command")),

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Collection
 from math import isnan
+from pathlib import Path
 
 import pandas as pd
 
@@ -21,8 +22,12 @@ UNRESOLVED_NOTE = f"{UNRESOLVED} not resolvable with so few non-members: this is
 STRONGEST = "strongest by the AUC of the held-out shadows"
 
 
+def number(value: float, spec: str) -> str:
+    return "-" if isnan(value) else f"{value:{spec}}"
+
+
 def percent(value: float, digits: int = 1) -> str:
-    return "-" if isnan(value) else f"{value:.{digits}%}"
+    return number(value, f".{digits}%")
 
 
 def interval(low: float, high: float, spec: str = ".1%") -> str:
@@ -34,21 +39,13 @@ def accuracy(row: pd.Series) -> str:
     return "-" if isnan(row.accuracy) else f"{percent(row.accuracy)} {interval(row.accuracy_low, row.accuracy_high)}"
 
 
-def auc(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.3f}"
-
-
 def rate(value: float, resolvable: bool = True) -> str:
     """A TPR at a low FPR; marked where the FPR is less than one non-member."""
     return "-" if isnan(value) else percent(value, 2) + ("" if resolvable else UNRESOLVED)
 
 
-def score(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.3g}"
-
-
 def epsilon(value: float) -> str:
-    return "-" if isnan(value) else f"{value:.2f}"
+    return number(value, ".2f")
 
 
 def counts(values: Collection[int]) -> str:
@@ -92,6 +89,15 @@ def audit_lines(audit: pd.DataFrame) -> list[str]:
     return lines
 
 
+def report(results: Results, page: Path) -> str:
+    """What attack_lira.py prints at its end. page: the path of report.html."""
+    lines = [f"{page}: the report; tables, scores and figures lie beside it", "", headline(results)]
+    lines.append(terminal_table(results.summary, results.strongest, colour=has_colours()))
+    if "audit.csv" in results.tables:
+        lines += ["", audit_summary(results.tables["audit.csv"])]
+    return "\n".join(lines)
+
+
 def audit_summary(audit: pd.DataFrame) -> str:
     """audit_lines() for the terminal, wrapped at WIDTH columns."""
     return "\n".join(textwrap.fill(line, WIDTH) for line in audit_lines(audit))
@@ -119,7 +125,7 @@ def terminal_table(summary: pd.DataFrame, strongest: str, *, colour: bool = Fals
     for _, row in summary.iterrows():
         name = f"{row.attack} *" if row.attack == strongest else row.attack
         rates = [rate(row[f"tpr_at_fpr_{fpr}"], row[f"resolvable_at_{fpr}"]) for fpr in RATES[:2]]
-        table.append([name, accuracy(row), auc(row.auc), *rates])
+        table.append([name, accuracy(row), number(row.auc, ".3f"), *rates])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     if colour:

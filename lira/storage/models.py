@@ -3,19 +3,17 @@
 import contextlib
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from lira.atomic import writable, write_atomically, write_json
 from lira.errors import CorruptedFile, InputError, one_line, warn
 from lira.storage.checksums import digest
-from lira.storage.names import ROLES, Job, model_name
+from lira.storage.names import Job, model_name, weights_on_disk
 from lira.storage.provenance import timestamp
-
-_WEIGHTS = re.compile(rf"({'|'.join(ROLES)})_(\d+)\.pt")
 
 
 class ModelFiles:
@@ -36,8 +34,7 @@ class ModelFiles:
 
     def models_on_disk(self) -> list[Job]:
         """Every model with weights, targets first."""
-        matches = filter(None, (_WEIGHTS.fullmatch(path.name) for path in self.models.glob("*.pt")))
-        return sorted(((match[1], int(match[2])) for match in matches), key=lambda job: (ROLES.index(job[0]), job[1]))
+        return weights_on_disk(self.models)
 
     def has_weights(self, role: str, index: int) -> bool:
         return self.weights_path(role, index).is_file()
@@ -58,6 +55,17 @@ class ModelFiles:
         if digest(content["weights"]) != content["record"]["sha256"]:
             raise self._corrupted(self.weights_path(role, index), "its checksum does not match")
         return content["weights"]
+
+    def load_into(self, model: nn.Module, role: str, index: int) -> None:
+        """load_weights() into a network. Raises InputError if they are those of another network."""
+        weights = self.load_weights(role, index)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(
+                f"{self.weights_path(role, index)} holds the weights of another network than --network makes now: "
+                "restore the factory, or give the changed one a name or an --exp-idx of its own"
+            ) from error
 
     def record(self, role: str, index: int) -> dict:
         """The record given to save_weights(), with sha256, the digest of the weights; reads no tensor."""

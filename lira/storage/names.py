@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 Job = tuple[str, int]  # (role, index): one model of a run
 ROLES = ("target", "shadow")  # a role's position is its code in scores.npz and in every seed
@@ -10,6 +11,13 @@ ROLES = ("target", "shadow")  # a role's position is its code in scores.npz and 
 def model_name(role: str, index: int) -> str:
     """The name of a model in messages, tables and file names: shadow_03."""
     return f"{role}_{index:02d}"
+
+
+def weights_on_disk(models: Path) -> list[Job]:
+    """The models with weights in a folder model/<run>/, targets first."""
+    matches = [re.fullmatch(rf"({'|'.join(ROLES)})_(\d\d|[1-9]\d\d+)\.pt", path.name) for path in models.glob("*.pt")]
+    jobs = [(match[1], int(match[2])) for match in matches if match]
+    return sorted(jobs, key=lambda job: (ROLES.index(job[0]), job[1]))
 
 
 def safe_name(text: str) -> str:

@@ -5,8 +5,7 @@
 Either folder may be moved or shared: both hold a config.json, and both are checked."""
 
 import io
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lira.atomic import remove_stale, writable, write_atomically, write_json
-from lira.errors import CorruptedFile, InputError, one_line, warn
+from lira.atomic import remove_stale, write_atomically, write_json
+from lira.errors import CorruptedFile, one_line, warn
 from lira.storage.checksums import digest
+from lira.storage.config import check_configs
 from lira.storage.models import ModelFiles
 from lira.storage.names import Job, model_name, run_name, safe_name
 
-FORMAT = 2  # of the files of a run; a config.json without a format number has format 1
 LOG_COLUMNS = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 MODEL_COLUMNS = ["role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device"]
 MODEL_COLUMNS += ["delta", "sigma", "max_grad_norm", "sample_rate", "steps"]
@@ -37,12 +36,6 @@ class Run(ModelFiles):
     @property
     def name(self) -> str:
         return self.models.name
-
-    def similar_runs(self) -> list[str]:
-        """Other runs of the same dataset and network beside this one."""
-        dataset_and_network = "_".join(self.name.split("_")[:2])
-        paths = self.models.parent.glob(f"{dataset_and_network}_*")
-        return sorted(path.name for path in paths if path.name != self.name)
 
     def remove_temporary_files(self) -> None:
         """Remove the temporary files of processes that were killed."""
@@ -91,6 +84,11 @@ class Run(ModelFiles):
         history = self.record(role, index).get("history")
         return _csv(pd.DataFrame(history)) if history else None
 
+    def guarantees(self, n_targets: int) -> np.ndarray:
+        """(epsilon, delta) of each target, float64 (T, 2)."""
+        records = [self.record("target", index) for index in range(n_targets)]
+        return np.array([[record["epsilon"], record["delta"]] for record in records])
+
     def save_table(self, name: str, table: pd.DataFrame, *, durable: bool = True) -> None:
         write_atomically(self.results / name, lambda file: file.write(_csv(table)), durable=durable)
 
@@ -114,78 +112,28 @@ class Run(ModelFiles):
         write_atomically(self.results / name, lambda file: np.savez(file, **untyped))
 
 
-def results_only(result_dir: str, source: Path) -> Run:
-    """A run without models: the results of attacks on the scores in the file `source`, in a folder of the same name."""
-    title, folder = safe_name(source.name), source.name.removesuffix(".npz")
-    return Run(Path(title), Path(result_dir) / (folder if folder.strip(".") else title))
+def results_only(result_dir: str, name: str) -> Run:
+    """The results of a run, to be read or written without its models. name: of the folder in result_dir."""
+    folder = Path(result_dir, name)
+    return Run(folder, folder)
 
 
-def find_results(result_dir: str, identities: Sequence[Mapping]) -> Run:
-    """The first of these runs that has results on disk, to be read without its models.
-
-    identities: as for open_run(), but a field that only the data could tell may be None: it is not compared.
-    Raises InputError if no run has results, or if config.json has another format or belongs to other settings."""
-    for identity in identities:
-        folder = Path(result_dir) / run_name(identity)
-        if folder.is_dir():
-            if (folder / "config.json").exists():
-                fields = [field for field, value in identity.items() if value is not None]
-                _check_config(folder / "config.json", identity, fields=fields)
-            return Run(folder, folder)
-    folder = Path(result_dir) / run_name(identities[0])
-    similar = ", ".join(Run(folder, folder).similar_runs())
-    raise InputError(
-        f"{folder} does not exist: there is nothing to report on; give the flags of the run that was attacked"
-        + (f" (other runs: {similar})" if similar else "")
-    )
+def results_of_scores(result_dir: str, source: str) -> Run:
+    """The results of attacks on the scores in the file `source`, in a folder of the same name."""
+    name = Path(source).name.removesuffix(".npz")
+    return results_only(result_dir, name if name.strip(".") else safe_name(name))
 
 
-def open_run(model_dir: str, result_dir: str, identity: Mapping, *, provenance: Mapping | None = None) -> Run:
-    """The run with this identity. With provenance its missing folders are created, without it nothing is written.
-
-    Raises InputError if config.json in model/<run>/ or result/<run>/ has another format or belongs to other settings,
-    CorruptedFile if it cannot be read."""
-    name = run_name(identity)
-    run = Run(Path(model_dir) / name, Path(result_dir) / name, digest(identity))
-    paths = [folder / "config.json" for folder in (run.models, run.results)]
-    with writable(run.models):
-        existing = [path for path in paths if path.exists()]
-    for path in existing:
-        _check_config(path, identity)
-    if provenance is not None:
-        for path in paths:
-            if path not in existing:
-                write_json(path, {"format": FORMAT, "identity": dict(identity), "provenance": dict(provenance)})
+def open_run(
+    model_dir: str, result_dir: str, identity: Mapping, *, name: str | None = None, record: Mapping | None = None
+) -> Run:
+    """The run with this identity. name: of its folders, where they were renamed. record: what else config.json holds;
+    with it missing folders are created, without it nothing is written. Raises InputError, CorruptedFile as
+    check_configs()."""
+    name = name or run_name(identity)
+    run = Run(Path(model_dir, name), Path(result_dir, name), digest(identity))
+    check_configs((run.models, run.results), identity, record=record)
     return run
-
-
-def read_config(path: Path) -> dict:
-    """A config.json of this version's format, with its identity. Raises InputError, CorruptedFile if unreadable."""
-    try:
-        config = json.loads(path.read_text())
-        config["identity"], format_number = dict(config["identity"]), config.get("format", 1)
-        if type(format_number) is not int:  # a bool is no number
-            raise TypeError(f"its format is {format_number!r}, which is no integer")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        remedy = "restore it, or delete it: models that were made with other settings are detected and made again"
-        raise CorruptedFile(path, str(error), remedy) from error
-    if format_number != FORMAT:
-        raise InputError(
-            f"{path} has format {format_number}, this version reads format {FORMAT}: use the version "
-            "that made the run, or another --model-dir and --result-dir"
-        )
-    return config
-
-
-def _check_config(path: Path, identity: Mapping, *, fields: Iterable[str] | None = None) -> None:
-    """read_config(), and InputError if a field differs. fields: those to compare, by default all."""
-    stored = read_config(path)["identity"]
-    for field in {**stored, **identity} if fields is None else fields:
-        if stored.get(field) != identity.get(field):
-            raise InputError(
-                f"{path} was made with {field} = {stored.get(field)!r}, these flags and data give "
-                f"{identity.get(field)!r}; use the old value, or another --model-dir and --result-dir"
-            )
 
 
 def _csv(table: pd.DataFrame) -> bytes:

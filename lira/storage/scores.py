@@ -4,11 +4,10 @@ Letters: M models, N target samples, A queries, L scores that the attack at hand
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from lira.attacks.inputs import AttackInputs, validate_scores
 from lira.data.store import Query
@@ -23,59 +22,76 @@ SAVE_EVERY = 60  # seconds between two writes while models are queried: a kill l
 _CACHE = {"phi", "label", "weights", "queries", "cached_phi", "cached_weights", "cached_queries"}
 
 
-def cached_scores(
-    run: Run,
-    jobs: Sequence[Job],
-    member: np.ndarray,
-    label: np.ndarray,
-    queries: tuple[Query, ...],
-    query_model: Callable[[Job, tuple[Query, ...]], np.ndarray],
-    *,
-    quiet: bool,
-) -> np.ndarray:
-    """phi of every model, float32 (M, N, A), written to scores.npz beside member, label and role.
+class ScoreCache:
+    """phi of the models of a run, in scores.npz beside their member, label and role.
 
-    jobs: the M models; member: bool (M, N); label: int64 (N,); query_model(job, queries) -> float32 (N, A).
+    jobs: the M models; member: bool (M, N); label: int64 (N,); queries: A of them.
     Scores are valid while the weights of their model and the labels are the same. Those of other models of the run and
     of other queries stay in the file as cached_phi (L, N), cached_weights (L,) and cached_queries (L, 3)."""
-    weights = [run.record(*job)["sha256"] for job in jobs]
-    on_disk = {*weights, *_weights_digests(run)}
-    stored = load_scores(run) or {}
-    phi = _valid_phi(stored, label)
-    missing = [[query for query in queries if (weights_digest, query) not in phi] for weights_digest in weights]
 
-    def stacked(rows: Sequence[int]) -> np.ndarray:
-        return np.stack([np.stack([phi[weights[row], query] for query in queries], axis=1) for row in rows])
-
-    def save() -> None:
-        rows = [row for row, key in enumerate(weights) if all((key, query) in phi for query in queries)]
-        in_rows = {(weights[row], query) for row in rows for query in queries}
-        others = [key for key in phi if key not in in_rows and key[0] in on_disk]
-        save_scores(
-            run,
-            phi=stacked(rows),
-            member=member[rows],
-            label=label,
-            role=np.array([ROLES.index(jobs[row][0]) for row in rows], dtype=np.int8),
-            index=np.array([jobs[row][1] for row in rows], dtype=np.int32),
-            weights=np.array([weights[row] for row in rows]),
-            queries=np.array(queries, dtype=np.int32),
-            cached_phi=np.array([phi[key] for key in others], dtype=np.float32).reshape(len(others), len(label)),
-            cached_weights=np.array([weights_digest for weights_digest, _ in others], dtype=str),
-            cached_queries=np.array([query for _, query in others], dtype=np.int32).reshape(len(others), 3),
+    def __init__(
+        self, run: Run, jobs: Sequence[Job], member: np.ndarray, label: np.ndarray, queries: tuple[Query, ...]
+    ) -> None:
+        self._run, self._label, self._queries = run, label, queries
+        self._member = dict(zip(jobs, member, strict=True))
+        self._weights = {job: run.record(*job)["sha256"] for job in jobs}
+        self._on_disk = {*self._weights.values(), *_weights_digests(run)}
+        stored = load_scores(run) or {}
+        self._phi = _valid_phi(stored, label)
+        self._changed = (
+            bool(self.missing())
+            or stored["weights"].tolist() != [*self._weights.values()]
+            or _queries(stored["queries"]) != [*queries]
         )
+        self._last_write = time.monotonic()
 
-    last_save = time.monotonic()
-    incomplete = [row for row, row_queries in enumerate(missing) if row_queries]
-    for row in tqdm(incomplete, desc="querying", unit="model", disable=quiet):
-        scores = query_model(jobs[row], tuple(missing[row]))
-        phi |= {(weights[row], query): scores[:, column] for column, query in enumerate(missing[row])}
-        if time.monotonic() - last_save > SAVE_EVERY:
-            save()
-            last_save = time.monotonic()
-    if incomplete or stored["weights"].tolist() != weights or _queries(stored["queries"]) != [*queries]:
-        save()
-    return stacked(range(len(jobs)))
+    @property
+    def phi(self) -> np.ndarray:
+        """float32 (M, N, A), once no scores are missing."""
+        return self._stacked(self._weights)
+
+    def missing(self) -> list[tuple[Job, tuple[Query, ...]]]:
+        """The models that lack valid scores, in the order of jobs, each with the queries that are left for it."""
+        by_job = {
+            job: tuple(query for query in self._queries if (weights_digest, query) not in self._phi)
+            for job, weights_digest in self._weights.items()
+        }
+        return [(job, queries) for job, queries in by_job.items() if queries]
+
+    def add(self, job: Job, queries: tuple[Query, ...], scores: np.ndarray) -> None:
+        """Scores of a model, float32 (N, len(queries)). Writes scores.npz, of the complete models, every SAVE_EVERY."""
+        self._phi |= {(self._weights[job], query): scores[:, column] for column, query in enumerate(queries)}
+        self._changed = True
+        if time.monotonic() - self._last_write > SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write scores.npz, of the models that lack no scores, unless it holds all of this already."""
+        if not self._changed:
+            return
+        incomplete = dict(self.missing())
+        jobs = [job for job in self._weights if job not in incomplete]
+        in_rows = {(self._weights[job], query) for job in jobs for query in self._queries}
+        others = [key for key in self._phi if key not in in_rows and key[0] in self._on_disk]
+        save_scores(
+            self._run,
+            phi=self._stacked(jobs),
+            member=np.stack([self._member[job] for job in jobs]),
+            label=self._label,
+            role=np.array([ROLES.index(role) for role, _ in jobs], dtype=np.int8),
+            index=np.array([index for _, index in jobs], dtype=np.int32),
+            weights=np.array([self._weights[job] for job in jobs]),
+            queries=np.array(self._queries, dtype=np.int32),
+            cached_phi=np.array([self._phi[key] for key in others], dtype=np.float32).reshape(-1, len(self._label)),
+            cached_weights=np.array([weights_digest for weights_digest, _ in others], dtype=str),
+            cached_queries=np.array([query for _, query in others], dtype=np.int32).reshape(-1, 3),
+        )
+        self._changed, self._last_write = False, time.monotonic()
+
+    def _stacked(self, jobs: Iterable[Job]) -> np.ndarray:
+        return np.stack(
+            [np.stack([self._phi[self._weights[job], query] for query in self._queries], axis=1) for job in jobs]
+        )
 
 
 def save_scores(run: Run, **arrays: np.ndarray) -> None:

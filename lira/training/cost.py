@@ -5,20 +5,19 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from lira.data.store import ImageStore
-from lira.training.kernels import fast_kernels
-from lira.training.loop import MakePrivate, Trainer, TrainingSettings, evaluate, train_epoch
 from lira.training.workers import Workers
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 MEASURE_SECONDS = 2.0  # for training steps, and as many for evaluation
 
@@ -34,63 +33,41 @@ class Cost:
     memory: int
     slowdown: float = 1.0  # of each worker while all of them train
 
-    def seconds(self, n_train: int, n_test: int, *, epochs: int, evaluations: int) -> float:
-        """For the missing `epochs` of one model, on n_train images each, evaluated on n_test images."""
-        return epochs * n_train / self.train_rate + evaluations * n_test / self.query_rate
+    def seconds(self, n_train: int, n_test: int, *, epochs: int, eval_every: int) -> float:
+        """For the missing `epochs` of one model on n_train images, evaluated every few epochs on n_test images."""
+        return epochs * n_train / self.train_rate + math.ceil(epochs / eval_every) * n_test / self.query_rate
 
 
-def measure_cost(workers: Workers, *args: Any, make_private: MakePrivate | None) -> Cost | None:
-    """The leader's Cost while the other workers wait, with the slowdown when all train; None for the others.
+def measure_cost(
+    workers: Workers,
+    take_steps: Callable[[int], int],
+    evaluate: Callable[[], int],
+    state_dict: Callable[[], Mapping[str, Any]],
+    device: torch.device,
+) -> Cost | None:
+    """The leader's Cost while the other workers wait, with the slowdown when all train; None for the others. Every
+    worker has to call it.
 
-    Arguments as for measure_worker(). Every worker has to call it."""
-    with workers.run_first(workers.leader, "leader measured"):
-        cost = measure_worker(*args, make_private=make_private) if workers.leader else None
+    take_steps(n): take n training steps; evaluate(): a few batches; both return their number of images. state_dict():
+    what a resume file holds, of it "weights" is published."""
+
+    def train_rate() -> float:
+        take_steps(2)  # the first steps choose algorithms, compile and allocate memory
+        return _rate(lambda: take_steps(10))
+
+    cost = None
+    if workers.leader:
+        evaluate()
+        rates, state = (train_rate(), _rate(evaluate)), state_dict()
+        weights = _n_bytes(state["weights"])
+        cost = Cost(*rates, weights=weights, state=_n_bytes(state), memory=_memory_used(device))
     if workers.size == 1:
         return cost
     workers.barrier("ready to measure together")
-    workers.add("sum of train rates", round(1000 * measure_worker(*args, make_private=make_private).train_rate))
+    workers.add("sum of train rates", round(1000 * train_rate()))
     workers.barrier("all measured")
     mean_rate = workers.add("sum of train rates", 0) / 1000 / workers.size
     return replace(cost, slowdown=max(1.0, cost.train_rate / mean_rate)) if cost else None
-
-
-def measure_worker(
-    build: Callable[[], nn.Module],
-    store: ImageStore,
-    training_set: np.ndarray,
-    test_set: np.ndarray,
-    settings: TrainingSettings,
-    *,
-    make_private: MakePrivate | None,
-) -> Cost:
-    """Train and evaluate a model that is thrown away. training_set, test_set: int64 indices into the store."""
-    training_index = torch.from_numpy(training_set)
-    test_index = torch.from_numpy(test_set[: 2 * settings.test_batch_size])
-    precision = settings.precision
-    trainer = Trainer("plan", build, store.device, replace(settings, lr=1e-4), seed=0, make_private=make_private)
-
-    def train(n_batches: int) -> int:
-        sizes: list[int] = []
-        batches = islice(trainer.batches(store, training_index), n_batches)
-        train_epoch(trainer.model, trainer.optimizer, store, batches, precision=precision, progress=sizes.append)
-        return sum(sizes)
-
-    def query() -> int:
-        evaluate(trainer.model, store, test_index, batch_size=settings.test_batch_size, precision=precision)
-        return len(test_index)
-
-    with fast_kernels(store.device, precision, same_sizes=not make_private):
-        train(2)  # the first steps choose algorithms, compile and allocate memory
-        if settings.compiled:
-            query()
-        train_rate, query_rate = _rate(lambda: train(10)), _rate(query)
-    return Cost(
-        train_rate=train_rate,
-        query_rate=query_rate,
-        weights=sum(tensor.nbytes for tensor in _tensors(dict(trainer.model.state_dict()))),
-        state=sum(tensor.nbytes for tensor in _tensors(trainer.state_dict())),
-        memory=_memory_used(store.device),
-    )
 
 
 def _rate(step: Callable[[], int]) -> float:
@@ -101,23 +78,21 @@ def _rate(step: Callable[[], int]) -> float:
     return images / seconds
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _tensors(item)
+def _n_bytes(state: Any) -> int:
+    """Of all tensors in nested mappings and lists."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    items = state.values() if isinstance(state, Mapping) else state if isinstance(state, list | tuple) else ()
+    return sum(map(_n_bytes, items))
 
 
 def _memory_used(device: torch.device) -> int:
     """The peak of this process in bytes: on the GPU if it trains there, otherwise of the machine's memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    try:
-        from resource import RUSAGE_SELF, getrusage  # not on Windows
-    except ImportError:
+    if resource is None:
         return 0
-    return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _memory_total(device: torch.device) -> int:

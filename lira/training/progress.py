@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lira.errors import warn
+from lira.errors import ModelError, warn
 from lira.training.workers import Workers
 
 PUBLISH_EVERY = 1.0  # seconds between two exchanges with the other workers, each of which also reads the disk
@@ -34,7 +34,7 @@ class ProgressBars:
         self._workers, self._count_done = workers, count_done
         self._n_models, self._images_per_model = n_models, images_per_model
         # "images": trained on by this launch; "images of unfinished models": those of earlier launches included
-        self._unpublished = dict.fromkeys(("images", "images of unfinished models", "failed"), 0)
+        self._unpublished = dict.fromkeys(("images", "images of unfinished models", "trained", "failed"), 0)
         self._last_publish = time.monotonic()
         self._images_of_model = 0
         disable = quiet or not workers.leader
@@ -46,11 +46,25 @@ class ProgressBars:
     def _describe_run(self, n_done: int) -> None:
         self._run_bar.set_description(f"{n_done}/{self._n_models} models", refresh=False)
 
-    def start_model(self, name: str) -> None:
+    @contextmanager
+    def model(self, name: str) -> Iterator[None]:
+        """Inside, the model of this name is trained; a ModelError says that it failed."""
         self._images_of_model = 0
         self._model_bar.reset(self._images_per_model)
         self._model_bar.set_postfix(refresh=False)
         self._model_bar.set_description(name)
+        try:
+            yield
+        except ModelError:
+            self._end_model("failed")
+            raise
+        else:
+            self._end_model("trained")
+
+    def _end_model(self, outcome: str) -> None:
+        self._unpublished["images of unfinished models"] -= self._images_of_model
+        self._unpublished[outcome] += 1
+        self.publish()
 
     def resume_model(self, part_done: float) -> None:
         """part_done: the part of the model's training that its resume file holds, from 0 to 1."""
@@ -89,11 +103,6 @@ class ProgressBars:
         if row.get("epsilon") is not None:
             postfix["epsilon"] = f"{row['epsilon']:.2f}"
         self._model_bar.set_postfix(postfix, refresh=False)
-
-    def end_model(self, *, trained: bool) -> None:
-        self._unpublished["images of unfinished models"] -= self._images_of_model
-        self._unpublished["failed"] += not trained
-        self.publish()
 
     def close(self) -> None:
         self._model_bar.close()

@@ -1,12 +1,11 @@
 """Which models a run consists of, which worker trains which, and what is still missing."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
-from lira.errors import InputError, ModelError, log
+from lira.errors import InputError, log
 from lira.storage.names import ROLES, Job, model_name
 from lira.storage.runs import Run
-from lira.training.progress import ProgressBars
 from lira.training.workers import Workers
 
 
@@ -32,31 +31,13 @@ def format_models(jobs: Sequence[Job]) -> str:
     return ", ".join(map(" to ".join, ends)) or "none"
 
 
-def train_all(
-    jobs: Sequence[Job],
-    train_one: Callable[[Job], None],
-    progress: ProgressBars,
-    *,
-    workers: Workers,
-    is_done: Callable[[Job], bool],
-) -> None:
-    """Train the models that are not done. A ModelError of one does not stop the others.
+def turns(jobs: Sequence[Job], workers: Workers) -> Iterator[Job]:
+    """The models that this worker is to look at, one after the other, until all workers together have seen all.
 
     All workers go through the same list: the next value of a shared counter is the model to look at, so no worker waits
-    for a slow one, and is_done(job) is evaluated when its turn comes. Returns when all workers have finished."""
+    for a slow one."""
     while (turn := workers.add("turn") - 1) < len(jobs):
-        job = jobs[turn]
-        if is_done(job):
-            continue
-        progress.start_model(model_name(*job))
-        try:
-            train_one(job)
-        except ModelError:  # train_one has saved the reason
-            progress.end_model(trained=False)
-        else:
-            workers.add("trained")
-            progress.end_model(trained=True)
-    workers.finish(progress.publish)
+        yield jobs[turn]
 
 
 def progress_so_far(jobs: Sequence[Job], run: Run) -> str:
@@ -66,10 +47,10 @@ def progress_so_far(jobs: Sequence[Job], run: Run) -> str:
     return f"{run.n_complete(jobs)} of {len(jobs)} models are complete{saved}"
 
 
-def print_summary(jobs: Sequence[Job], all_jobs: Sequence[Job], run: Run, command: str) -> None:
+def print_summary(jobs: Sequence[Job], all_jobs: Sequence[Job], run: Run, *, next_command: str) -> None:
     """Print the summary that ends train_model.py, from the files on disk.
 
-    jobs: the models that were to be trained; all_jobs: those of the run; command: attacks the run."""
+    jobs: the models that were to be trained; all_jobs: those of the run; next_command: attacks it."""
     for role, rows in run.save_models_table().groupby("role", sort=False):
         print(f"{role}: {len(rows)} models, test accuracy {rows.test_accuracy.mean():.1%} on average")
     failed = [job for job in jobs if not run.has_weights(*job)]
@@ -80,18 +61,20 @@ def print_summary(jobs: Sequence[Job], all_jobs: Sequence[Job], run: Run, comman
     elif (n_complete := run.n_complete(all_jobs)) < len(all_jobs):
         print(f"this shard is complete; of the run, {n_complete} of {len(all_jobs)} models are")
     else:
-        print(f"now: {command}")
+        print(f"next: {next_command}")
 
 
-def require_models(jobs: Sequence[Job], run: Run, argv: Sequence[str]) -> None:
-    """Raises InputError if models are missing: names the first, why it failed, and the command that trains them."""
+def require_models(jobs: Sequence[Job], run: Run, argv: Sequence[str], *, instead: str = "") -> None:
+    """Raises InputError if models are missing: names the first, why it failed, and the command that trains them.
+
+    instead: what to do if the run that was meant is another one."""
     missing = [job for job in jobs if not run.has_weights(*job)]
     if missing:
         first, reason = run.weights_path(*missing[0]), run.failure(*missing[0])
-        similar = ", ".join(run.similar_runs())
+        runs = ", ".join(sorted(path.parent.name for path in run.models.parent.glob("*/config.json")))
         raise InputError(
-            f"{len(missing)} of {len(jobs)} models missing, the first is {first}; train them with: "
+            f"{len(missing)} of {len(jobs)} models missing, the first is {first}; {instead}train them with: "
             f"python train_model.py {shlex.join(argv)}"
             + (f" (training failed: {reason})" if reason else "")
-            + (f" (other runs: {similar})" if similar else "")
+            + (f" (runs there: {runs})" if runs else "")
         )

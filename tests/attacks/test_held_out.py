@@ -5,8 +5,8 @@ import pytest
 
 from lira.attacks import held_out
 from lira.attacks.held_out import MembershipDesign, partners
-from lira.attacks.inputs import CONVENTIONS
 from lira.attacks.metrics import auc, best_threshold
+from lira.attacks.registry import CONVENTIONS
 from lira.attacks.run import attack_targets, leave_one_out
 from lira.attacks.statistics import Statistics
 from tests.helpers.naive_attacks import ORACLES

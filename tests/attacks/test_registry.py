@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from lira.attacks import confidence, gaussian, official
-from lira.attacks.inputs import CONVENTIONS
-from lira.attacks.registry import ATTACKS, select_attacks
+from lira.attacks.registry import ATTACKS, CONVENTIONS, attack_name, select_attacks
 from tests.helpers.errors import input_error_line
 from tests.helpers.scripts import ROOT
 
@@ -23,9 +22,21 @@ def test_names_keep_the_order_of_the_request():
     assert select_attacks(["loss", "learned", "lira"], 4) == ["loss", "lira"]
 
 
-def test_an_unknown_name_is_named_with_the_known_ones():
-    line = input_error_line(select_attacks, ["liar"], 20)
-    assert "unknown attack 'liar': choose from lira, lira-pooled" in line
+def test_a_name_is_found_in_any_case():
+    assert [attack_name(name) for name in ("lira", "LiRA-Bayes", "RMIA")] == ["lira", "lira-bayes", "rmia"]
+    assert select_attacks(["Loss", "LIRA"], 20) == ["loss", "lira"]
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        *[("liar", ", did you mean lira?"), ("LiRA_Bayes", ", did you mean lira-bayes?"), ("magic", ",")],
+        *[("rmia-ofline", ", did you mean rmia-offline?"), ("", ",")],
+    ],
+)
+def test_an_unknown_name_is_named_with_the_nearest_and_the_known_ones(name, suggestion):
+    for line in (input_error_line(attack_name, name), input_error_line(select_attacks, ["lira", name], 20)):
+        assert line == f"no attack is called {name!r}{suggestion} choose from {', '.join(ATTACKS)}"
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

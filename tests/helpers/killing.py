@@ -16,6 +16,7 @@ import torch
 from lira.storage.checksums import digest
 
 PARTS = 3  # in which the bytes of a file are written
+PRELOADED = [f"lira.{name}" for name in ("privacy.dp_sgd", "training.cost", "training.progress", "training.schedule")]
 
 
 class WriteSteps:
@@ -91,7 +92,7 @@ def start(argv, *, kill_at=None):
 
     It is forked from a server that has imported everything already."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["train_model"])
+    context.set_forkserver_preload(["tests.helpers.killing", "common", *PRELOADED])
     result = context.SimpleQueue()
     process = context.Process(target=_child, args=(argv, kill_at, result))
     process.start()
@@ -115,17 +116,18 @@ def weights(folder):
 def _as_worker(kill_at, argv):
     """One of torchrun's two workers. They begin together, so that the second gets a model before it is killed."""
     import train_model
+    from lira.training import schedule
 
-    train_all = train_model.schedule.train_all
+    turns = schedule.turns
 
-    def begin_together(*args, workers, **kwargs):
+    def begin_together(jobs, workers):
         if not workers.restarts:
             workers.barrier("begin the test")
             if workers.rank == 1:
                 WriteSteps(kill_at).install()
-        return train_all(*args, workers=workers, **kwargs)
+        return turns(jobs, workers)
 
-    train_model.schedule.train_all = begin_together
+    schedule.turns = begin_together
     return train_model.main(argv)
 
 

@@ -5,7 +5,8 @@ import pandas as pd
 
 from lira.attacks.run import run_attacks
 from lira.report import html, results
-from lira.storage.runs import FORMAT, Run
+from lira.storage.config import FORMAT
+from lira.storage.runs import Run
 from tests.helpers.attack_inputs import inputs
 
 

@@ -3,12 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from opacus.grad_sample.utils import get_gsm_class
 from opacus.validators import ModuleValidator
 from torch import nn
 
 from lira.errors import InputError
-from lira.privacy.compatibility import TensorHooks, check_network, replace_batch_norm
+from lira.privacy.compatibility import PerSampleGradients, TensorHooks, check_network, replace_batch_norm
 from resnet import resnet
 from tests.helpers.networks import mixing
 
@@ -18,7 +19,7 @@ def test_batch_norm_becomes_group_norm():
     assert not [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert sum(isinstance(layer, nn.GroupNorm) for layer in model.modules()) == 20
     assert ModuleValidator.validate(model, strict=True) == []
-    check_network(model, (3, 16, 16))  # residual blocks add in place
+    check_network(model, (3, 16, 16))
 
 
 def test_network_without_batch_norm_is_unchanged():
@@ -84,16 +85,48 @@ def test_the_check_draws_no_random_numbers():
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_tensor_hooks_work_with_ghost_clipping():
-    """On in-place layers in channels_last memory; benchmarks/dp_modes.py compares the modes."""
+# --- torchvision's residual blocks, which change outputs in place ---------------------------------------------------
+
+
+def in_place_network():
+    """torchvision's ResNet18 with the CIFAR stem and GroupNorm, in channels_last memory as in training."""
+    model = torchvision.models.resnet18(num_classes=2)
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return replace_batch_norm(model).to(memory_format=torch.channels_last)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(3, 3, 16, 16, generator=generator).to(memory_format=torch.channels_last)
+    return x, torch.tensor([0, 1, 0])
+
+
+def gradients_of_each_image(model, x, y):
+    """For each image alone: torch's gradients of all parameters."""
+    losses = (F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]) for i in range(len(x)))
+    return [torch.autograd.grad(loss, list(model.parameters())) for loss in losses]
+
+
+def test_per_sample_gradients_are_those_of_a_loop_over_the_images(batch):
+    check_network(in_place_network(), (3, 16, 16))  # does not reject it
+    model = in_place_network()
+    expected = gradients_of_each_image(model, *batch)
+    private = PerSampleGradients(model)
+    F.cross_entropy(private(batch[0]), batch[1]).backward()
+    for (name, weight), gradients in zip(model.named_parameters(), zip(*expected, strict=True), strict=True):
+        each = torch.stack(gradients)
+        assert (weight.grad_sample - each).abs().max() <= 1e-4 * each.abs().max(), name
+
+
+def test_tensor_hooks_work_with_ghost_clipping(batch):
+    """benchmarks/dp_modes.py compares the modes."""
     wrapper = type("Ghost", (TensorHooks, get_gsm_class("ghost")), {})
-    model = replace_batch_norm(resnet("ResNet18", num_classes=2, in_channels=3)).to(memory_format=torch.channels_last)
-    x = torch.rand(3, 3, 16, 16).to(memory_format=torch.channels_last)
-    y = torch.tensor([0, 1, 0])
-    expected = []
-    for i in range(3):
-        gradients = torch.autograd.grad(F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]), list(model.parameters()))
-        expected.append(torch.stack([g.norm() for g in gradients]).norm())
+    model = in_place_network()
+    expected = [
+        torch.stack([g.norm() for g in gradients]).norm() for gradients in gradients_of_each_image(model, *batch)
+    ]
     private = wrapper(model, max_grad_norm=1.0)
-    F.cross_entropy(private(x), y).backward()
+    F.cross_entropy(private(batch[0]), batch[1]).backward()
     torch.testing.assert_close(private.get_norm_sample(), torch.stack(expected), rtol=1e-3, atol=0)

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from opacus.accountants import PRVAccountant, RDPAccountant
 
+from common import Trainer, make_split
 from lira.errors import InputError
 from lira.privacy.compatibility import replace_batch_norm
 from lira.privacy.dp_sgd import DPSGD
-from resnet import resnet
 from tests.helpers import training
 from tests.helpers.networks import equal_weights, normed
 from tests.helpers.tiny_images import store
-from tests.helpers.training import TEST_SET, TRAINING_SET
+from tests.helpers.training import SEED, TEST_SET, TRAINING_SET, fixed_split, make_setup
 
 SEEDS = {"sampling": 11, "noise": 12}
 
@@ -31,9 +31,9 @@ def private_net():
     return replace_batch_norm(normed(4, 3))
 
 
-def train(privacy, build=private_net, seeds=SEEDS, **changed):
-    private = dict(lr=0.5, lr_step=None, make_private=partial(privacy.make_private, **seeds))
-    return training.train(store(), build, **private | changed)
+def train(privacy, *network, training_set=TRAINING_SET, seeds=SEEDS, **changed):
+    settings = dict(lr=0.5, lr_step=None, split=fixed_split(training_set, **seeds)) | changed
+    return training.train(*network, privacy=privacy, **settings)
 
 
 # --- the naive loop ------------------------------------------------------------------------------------------------
@@ -55,9 +55,9 @@ def naive_train(privacy, *, optimizer, lr):
     """float64 except for the noise; draws from generators with the same seeds in the documented order.
 
     Returns (model, size of each sample)."""
-    torch.manual_seed(5)
+    torch.manual_seed(SEED)
     model, images = private_net().double(), store()
-    augmentation = torch.Generator().manual_seed(5)
+    augmentation = torch.Generator().manual_seed(SEED)
     sampling, noise = (torch.Generator().manual_seed(seed) for seed in SEEDS.values())
     make = {"MSGD": partial(torch.optim.SGD, momentum=0.9), "adam": torch.optim.Adam}[optimizer]
     update, sizes = make(model.parameters(), lr=lr, weight_decay=1e-4), []
@@ -82,23 +82,24 @@ def naive_train(privacy, *, optimizer, lr):
 def test_weights_equal_those_of_a_naive_loop(optimizer, lr, changes):
     """Batches of 8, the same in physical batches of 3, batches that are often empty, and all images at every step."""
     privacy = dp_sgd(**changes)
-    model, history = train(privacy, optimizer=optimizer, lr=lr)
+    trainer = train(privacy, optimizer=optimizer, lr=lr)
     expected, sizes = naive_train(privacy, optimizer=optimizer, lr=lr)
-    for key, value in model.state_dict().items():
+    for key, value in trainer.model.state_dict().items():
         np.testing.assert_allclose(value.double(), expected.state_dict()[key].double(), atol=2e-5, err_msg=key)
     assert (0 in sizes) == (privacy.batch_size == 1)
-    assert history[-1]["lr"] == lr
+    assert trainer.history[-1]["lr"] == lr
 
 
 def test_an_epoch_of_empty_samples_has_no_training_figures_but_is_accounted():
     privacy = dp_sgd(n_images=2, batch_size=1, epochs=1)
     for seed in range(50):
-        _, history = train(privacy, seeds={"sampling": seed, "noise": 1}, training_set=np.array([5]), epochs=1)
-        if history[0]["train_loss"] is None:
+        trainer = train(privacy, seeds={"sampling": seed, "noise": 1}, training_set=np.array([5]), epochs=1)
+        row = trainer.history[0]
+        if row["train_loss"] is None:
             break
-    assert history[0]["train_loss"] is history[0]["train_accuracy"] is None
-    assert history[0]["test_accuracy"] is not None
-    assert history[0]["epsilon"] == privacy.epsilon > 0
+    assert row["train_loss"] is row["train_accuracy"] is None
+    assert row["test_accuracy"] is not None
+    assert row["epsilon"] == privacy.epsilon > 0
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -122,35 +123,43 @@ def test_clipped_gradients_do_not_exceed_the_clipping_norm(precision):
 # --- what a model depends on ---------------------------------------------------------------------------------------
 
 
-def test_resumed_model_is_bit_identical():
-    states = {}
-    model, history = train(dp_sgd(), on_checkpoint=lambda epoch, state_dict: states.setdefault(epoch, state_dict()))
-    for epoch in (1, 2):
-        torch.rand(100)
-        resumed, resumed_history = train(dp_sgd(), resume=states[epoch])
-        assert equal_weights(model, resumed)
-        assert [row["epsilon"] for row in resumed_history] == [row["epsilon"] for row in history]
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_continued_training_is_bit_identical(epochs):
+    complete, state = train(dp_sgd()), train(dp_sgd(), stop_after=epochs).state.state_dict()
+    assert len(state["history"]) == epochs
+    torch.rand(100)
+    continued = train(dp_sgd(), state=state)
+    assert equal_weights(complete.model, continued.model)
+    assert [row["epsilon"] for row in continued.history] == [row["epsilon"] for row in complete.history]
 
 
 def test_sampling_and_noise_have_separate_seeds():
-    model, _ = train(dp_sgd())
-    assert equal_weights(model, train(dp_sgd())[0])
+    model = train(dp_sgd()).model
+    assert equal_weights(model, train(dp_sgd()).model)
     for changes in ({"sampling": 1}, {"noise": 1}):
-        assert not equal_weights(model, train(dp_sgd(), seeds=SEEDS | changes)[0]), changes
+        assert not equal_weights(model, train(dp_sgd(), seeds=SEEDS | changes).model), changes
+
+
+@pytest.mark.parametrize("role", ["target", "shadow"])
+def test_sampling_and_noise_have_the_seeds_of_role_and_index(role):
+    split = make_split(37, 12, n_train=None, exp_idx=0, inclusion="half")
+    state = Trainer(make_setup(split=split, privacy=dp_sgd()), role, 3).private.state_dict()
+    for name, seed in split.privacy_seeds(role, 3).items():
+        assert torch.equal(state[name], torch.Generator().manual_seed(seed).get_state())
 
 
 def test_sampling_does_not_depend_on_the_number_of_members():
     """More or fewer members than planned: rate, steps and scale of a step stay as planned."""
-    model, _ = train(dp_sgd(n_images=24))
+    model = train(dp_sgd(n_images=24)).model
     assert (dp_sgd(n_images=24).sample_rate, dp_sgd(n_images=24).steps) == (1 / 3, 9)
-    assert not equal_weights(model, train(dp_sgd())[0])
+    assert not equal_weights(model, train(dp_sgd()).model)
 
 
 # --- epsilon -------------------------------------------------------------------------------------------------------
 
 
 def test_epsilon_of_each_epoch_is_that_of_opacus_for_the_steps_taken():
-    _, history = train(dp_sgd())
+    history = train(dp_sgd()).history
     accountant = PRVAccountant()
     for row in history:
         for _ in range(4):
@@ -191,13 +200,10 @@ def test_training_prints_no_warning():
 
 
 def test_weights_of_a_private_residual_network_load_into_a_plain_one():
-    def build():
-        return replace_batch_norm(resnet("ResNet18", num_classes=4, in_channels=3))
-
-    model, history = train(dp_sgd(max_physical_batch=4), build, epochs=1, augment=False, precision="bf16")
-    plain = build()
-    plain.load_state_dict(model.state_dict())
-    x = store().unaugmented(torch.from_numpy(TEST_SET))
+    trainer = train(dp_sgd(max_physical_batch=4), "ResNet18", epochs=1, augment=False, precision="bf16")
+    plain = trainer.setup.build()
+    plain.load_state_dict(trainer.model.state_dict())
+    x = trainer.store.unaugmented(torch.from_numpy(TEST_SET))
     with torch.no_grad():
-        assert torch.equal(plain.eval()(x), model.eval()(x))
-    assert history[-1]["test_accuracy"] is not None
+        assert torch.equal(plain.eval()(x), trainer.model.eval()(x))
+    assert trainer.history[-1]["test_accuracy"] is not None

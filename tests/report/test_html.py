@@ -244,7 +244,7 @@ def test_two_runs_side_by_side(tmp_path, monkeypatch):
     tree = parse(path.read_text())
     rows = table(section(tree, "runs"))
     assert rows[0][-2:] == ["epsilon at least", "at most"]
-    for row, run, label in zip(rows[1:], runs, ("A: DP, σ 1.0, C 0.1", "B: no DP"), strict=True):
+    for row, run, label in zip(rows[1:], runs, ("A: dp", "B: plain"), strict=True):
         strongest = results.read(run).strongest
         n_correct, n_guesses, mean = totals(run, strongest)
         low, high = clopper_pearson(n_correct, n_guesses)

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from lira.errors import CorruptedFile, InputError
+from lira.storage.config import find_run
 from lira.storage.runs import open_run
 from lira.storage.scores import load_scores, save_scores
 from tests.helpers.datasets import FailsWhenUnpickled
-from tests.helpers.runs import IDENTITY
+from tests.helpers.runs import IDENTITY, RECORDED
 
 ROW = {"model": "shadow_00", "lr": 0.05, "train_loss": 1.25, "train_accuracy": 0.5, "test_loss": None, "epsilon": None}
 HISTORY = [ROW | {"epoch": epoch, "test_accuracy": 0.25 * epoch, "seconds": 0.1 * epoch} for epoch in (1, 2)]
@@ -26,7 +27,7 @@ CASES = 1000
 
 def make_run(folder):
     """A run with a file of each kind."""
-    run = open_run(folder / "model", folder / "result", IDENTITY, provenance={"device": "cpu"})
+    run = open_run(folder / "model", folder / "result", IDENTITY, record=RECORDED)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     state = {"weights": model.state_dict(), "optimizer": sgd.state_dict(), "torch": torch.get_rng_state()}
@@ -143,7 +144,7 @@ def test_corrupted_log_is_named_and_restored(run, capsys):
     assert path.read_bytes() == valid
 
 
-@pytest.mark.parametrize("provenance", [None, {}])
+@pytest.mark.parametrize("record", [None, {}])
 @pytest.mark.parametrize(
     "content",
     [
@@ -151,10 +152,12 @@ def test_corrupted_log_is_named_and_restored(run, capsys):
         *[b'{"identity": {}, "format": "2"}', b'{"identity": {}, "format": null}', b'{"identity": {}, "format": true}'],
     ],
 )
-def test_corrupted_config_is_named(run, tmp_path, content, provenance):
+def test_corrupted_config_is_named(run, tmp_path, content, record):
     (run.models / "config.json").write_bytes(content)
     with pytest.raises(CorruptedFile, match=r"config\.json is corrupted"):
-        open_run(tmp_path / "model", tmp_path / "result", IDENTITY, provenance=provenance)
+        open_run(tmp_path / "model", tmp_path / "result", IDENTITY, record=record)
+    with pytest.raises(CorruptedFile, match=r"config\.json is corrupted"):
+        find_run(run.name, str(tmp_path / "model"), str(tmp_path / "result"))
 
 
 def test_pickled_code_is_not_run(run):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from lira.errors import CorruptedFile
 from lira.storage.checksums import digest
@@ -54,15 +55,18 @@ def test_weights_of_another_model_or_other_settings(run, tmp_path):
     run.weights_path("shadow", 1).write_bytes(content)
     with pytest.raises(CorruptedFile, match="another model"):
         run.load_weights("shadow", 1)
-    other = open_run(tmp_path / "other", tmp_path / "elsewhere", IDENTITY | {"lr_step": 5}, provenance={})
+    other = open_run(tmp_path / "other", tmp_path / "elsewhere", IDENTITY | {"lr_step": 5}, record={})
     other.weights_path("shadow", 0).write_bytes(content)
     with pytest.raises(CorruptedFile, match="other settings"):
         other.record("shadow", 0)
 
 
-def test_models_on_disk_are_the_files_named_like_models(run):
-    for job in (("shadow", 10), ("shadow", 2), ("target", 0), ("shadow", 123)):
-        run.save_weights(*job, {"a": torch.ones(1)}, RECORD)
-    for name in ("shadow_01.resume.pt", "shadow_00 (copy).pt", "shadow_0x.pt", "shadow_00.pt.corrupted", "notes.txt"):
-        (run.models / name).write_bytes(b"something else")
-    assert run.models_on_disk() == [("target", 0), ("shadow", 2), ("shadow", 10), ("shadow", 123)]
+def test_weights_are_loaded_into_the_network_that_they_were_saved_from_and_into_no_other(run):
+    saved, loaded = nn.Linear(3, 4), nn.Linear(3, 4)
+    run.save_weights("target", 0, saved.state_dict(), RECORD)
+    run.load_into(loaded, "target", 0)
+    assert torch.equal(loaded.weight, saved.weight)
+    assert torch.equal(loaded.bias, saved.bias)
+    for other in (nn.Linear(3, 5), nn.Linear(3, 4, bias=False), nn.Sequential(nn.Linear(3, 4))):
+        line = input_error_line(run.load_into, other, "target", 0)
+        assert line.startswith(f"{run.weights_path('target', 0)} holds the weights of another network than --network ")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from lira.storage.names import run_name, safe_name
+from lira.storage.names import model_name, run_name, safe_name, weights_on_disk
 from lira.storage.runs import open_run
 from tests.helpers.runs import IDENTITY
 
@@ -51,6 +51,22 @@ def test_names_from_data_stay_inside(name, tmp_path):
     folder = run_name(IDENTITY | {"dataset": name, "network": name})
     assert re.fullmatch(r"[\w.+-]+", folder)  # letters and digits of any script
     assert not folder.startswith((".", "-"))
-    run = open_run(tmp_path / "model", tmp_path / "result", IDENTITY | {"dataset": name}, provenance={})
+    run = open_run(tmp_path / "model", tmp_path / "result", IDENTITY | {"dataset": name}, record={})
     assert run.models.resolve().parent == tmp_path / "model"
     assert run.results.resolve().parent == tmp_path / "result"
+
+
+def test_models_on_disk_are_the_files_named_like_models(run):
+    jobs = [("target", 0), ("shadow", 2), ("shadow", 10), ("shadow", 123)]
+    for job in reversed(jobs):
+        (run.models / f"{model_name(*job)}.pt").touch()
+    for name in (
+        "shadow_01.resume.pt",
+        "shadow_00 (copy).pt",
+        "shadow_0x.pt",
+        "shadow_01.pt.old.pt",
+        "shadow_00.pt.corrupted",
+        "notes.txt",
+    ):
+        (run.models / name).touch()
+    assert weights_on_disk(run.models) == run.models_on_disk() == jobs

@@ -1,7 +1,6 @@
-"""Folders, config.json, logs and tables of a run."""
+"""Folders, logs and tables of a run."""
 
 import errno
-import json
 import os
 from pathlib import Path
 
@@ -10,72 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from lira.storage.runs import FORMAT, MODEL_COLUMNS, find_results, open_run
+from lira.storage.runs import MODEL_COLUMNS, results_of_scores, results_only
 from lira.storage.scores import save_scores
 from tests.helpers.errors import input_error_line
-from tests.helpers.runs import IDENTITY, RECORD
+from tests.helpers.runs import RECORD
 from tests.helpers.scripts import contents
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return tmp_path / "model", tmp_path / "result"
-
-
-# --- config.json ---------------------------------------------------------------------------------------------------
-
-
-def test_config_is_written_once_and_never_changed(run, folders):
-    path = run.models / "config.json"
-    content = path.read_bytes()
-    assert json.loads(content) == {"format": FORMAT, "identity": IDENTITY, "provenance": {"command": "train"}}
-    again = open_run(*folders, IDENTITY, provenance={"command": "other"})
-    assert (again.models, again.results) == (run.models, run.results)
-    assert path.read_bytes() == content == (run.results / "config.json").read_bytes()
-
-
-def test_without_provenance_nothing_is_created(tmp_path, folders):
-    run = open_run(*folders, IDENTITY)
-    assert not run.has_weights("target", 0)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("provenance", [None, {}])
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("lr_step", 5), ("target_inclusion", "coin"), ("data_fingerprint", "e" * 64), ("lr", 0.05000001),
-     ("n_train", 477), ("something_new", 1)],
-)  # fmt: skip
-def test_other_settings_are_named(run, folders, field, value, provenance):
-    before = (run.models / "config.json").read_bytes()
-    line = input_error_line(open_run, *folders, IDENTITY | {field: value}, provenance=provenance)
-    assert f"{field} = {IDENTITY.get(field)!r}" in line
-    assert f"these flags and data give {value!r}" in line
-    assert (run.models / "config.json").read_bytes() == before
-
-
-def test_results_of_other_settings_are_not_overwritten(run, folders, tmp_path):
-    """Only --model-dir differs: the results would replace those of the first run."""
-    line = input_error_line(open_run, tmp_path / "other", folders[1], IDENTITY | {"lr_step": 3}, provenance={})
-    assert "/result/" in line
-    assert "config.json was made with lr_step" in line
-
-
-@pytest.mark.parametrize("folder", ["models", "results"])
-@pytest.mark.parametrize(("config", "number"), [({}, 1), ({"format": 1}, 1), ({"format": FORMAT + 1}, FORMAT + 1)])
-def test_a_run_of_another_format_is_rejected(run, folders, folder, config, number):
-    path = getattr(run, folder) / "config.json"
-    path.write_text(json.dumps({**config, "identity": IDENTITY, "provenance": {}}))
-    before = path.read_bytes()
-    message = f"{path} has format {number}, this version reads format {FORMAT}: "
-    assert input_error_line(open_run, *folders, IDENTITY).startswith(message)
-    assert input_error_line(open_run, *folders, IDENTITY, provenance={}).startswith(message)
-    if folder == "results":
-        assert input_error_line(find_results, folders[1], [IDENTITY]).startswith(message)
-    assert path.read_bytes() == before
-
-
-# --- logs, tables and other runs -----------------------------------------------------------------------------------
 
 
 def test_models_table_has_one_row_per_model_on_disk(run):
@@ -91,6 +29,23 @@ def test_models_table_has_one_row_per_model_on_disk(run):
         assert written[column].tolist() == table[column].tolist()
 
 
+def test_guarantees_are_those_of_the_first_targets(run):
+    for index, epsilon in enumerate((3.25, 4.5, 5.75)):
+        run.save_weights("target", index, {"a": torch.ones(1)}, RECORD | {"epsilon": epsilon, "delta": 1e-5})
+    guarantees = run.guarantees(2)
+    assert guarantees.dtype == np.float64
+    assert guarantees.tolist() == [[3.25, 1e-5], [4.5, 1e-5]]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("a/own.npz", "own"), ("own.tar.npz", "own.tar"), ("..npz", "unnamed"), (".npz", "unnamed")]
+)
+def test_results_lie_in_a_folder_of_the_name_of_the_run_or_of_the_scores(tmp_path, source, name):
+    assert results_of_scores(tmp_path, source).results == tmp_path / name
+    run = results_only(tmp_path, "best")
+    assert (run.results, run.name) == (tmp_path / "best", "best")
+
+
 def test_logs_are_loaded_by_model(run):
     row = dict.fromkeys(("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"), 1.0)
     row |= {"model": "shadow_00", "epsilon": None}
@@ -100,12 +55,6 @@ def test_logs_are_loaded_by_model(run):
     logs = run.load_logs()
     assert set(logs) == {"shadow_00", "target_00"}
     assert logs["shadow_00"].epoch.tolist() == [1, 2]
-
-
-def test_similar_runs_have_the_same_dataset_and_network(run, tmp_path):
-    for name in ("digits_ConvNet_SGD_lr1_x", "digits_ConvNet2_x", "mnist_ConvNet_x"):
-        (tmp_path / "model" / name).mkdir()
-    assert run.similar_runs() == ["digits_ConvNet_SGD_lr1_x"]
 
 
 @pytest.mark.parametrize(

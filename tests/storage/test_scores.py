@@ -8,7 +8,7 @@ import pytest
 from lira.errors import InputError
 from lira.storage import scores
 from lira.storage.runs import Run
-from lira.storage.scores import cached_scores, load_scores, read_scores, save_scores
+from lira.storage.scores import ScoreCache, load_scores, read_scores, save_scores
 from tests.helpers.attack_inputs import inputs
 from tests.helpers.errors import input_error_line
 
@@ -35,20 +35,18 @@ class Models:
         return np.stack(columns, axis=1).astype(np.float32)
 
     def score(self, jobs=JOBS, *, queries=PLAIN, label=LABEL, stop_at=None):
-        """Check what cached_scores() returns and writes; self.queried: (job, queries) of each call."""
+        """Fill a cache as attack_lira.py does and check what it returns and writes; self.queried: what was missing."""
         self.queried = []
-
-        def query_model(job, queries):
+        cache = ScoreCache(self.run, jobs, MEMBER[[JOBS.index(job) for job in jobs]], label, queries)
+        for job, missing in cache.missing():
             if job == stop_at:
                 raise KeyboardInterrupt
-            self.queried.append((job, queries))
-            return self.phi(job, queries)
-
-        member = MEMBER[[JOBS.index(job) for job in jobs]]
-        phi = cached_scores(self.run, jobs, member, label, queries, query_model, quiet=True)
-        np.testing.assert_array_equal(phi, [self.phi(job, queries) for job in jobs])
+            self.queried.append((job, missing))
+            cache.add(job, missing, self.phi(job, missing))
+        cache.save()
+        np.testing.assert_array_equal(cache.phi, [self.phi(job, queries) for job in jobs])
         self.check_file(jobs, queries=queries)
-        return phi
+        return cache.phi
 
     @property
     def queried_jobs(self):

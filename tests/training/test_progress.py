@@ -1,37 +1,34 @@
 """The progress bars: images of all workers, models on disk, nothing of a failed model."""
 
+import contextlib
 import io
 import sys
 import warnings
 
 import pytest
-import torch.distributed as dist
 
-from lira.errors import ModelError
+from lira.errors import InputError, ModelError
 from lira.training import progress
 from lira.training.progress import ProgressBars, progress_bars
-from lira.training.schedule import planned_models, train_all
 from lira.training.workers import Workers
+from tests.helpers.workers import workers_of_a_run
 
 
 def bars_after(*, quiet):
     """What is written while a target and a shadow are trained, and a second shadow fails."""
-    stderr, complete = io.StringIO(), {("target", 1)}
+    stderr, complete = io.StringIO(), {"target_01"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stderr", stderr)
         settings = dict(n_models=4, n_done=1, images_per_model=100, quiet=quiet)
-        workers = Workers()
-        with progress_bars(**settings, workers=workers, count_done=lambda: len(complete)) as bars:
-
-            def train_one(job):
-                if job == ("shadow", 1):
-                    raise ModelError("no")
-                bars.images(60)
-                bars.epoch({"epoch": 3, "train_loss": 0.25, "train_accuracy": 0.5})
-                bars.images(40)
-                complete.add(job)
-
-            train_all(planned_models(1, 2), train_one, bars, workers=workers, is_done=lambda job: False)
+        with progress_bars(**settings, workers=Workers(), count_done=lambda: len(complete)) as bars:
+            for name in ("target_00", "shadow_00", "shadow_01"):
+                with contextlib.suppress(ModelError), bars.model(name):
+                    if name == "shadow_01":
+                        raise ModelError("no")
+                    bars.images(60)
+                    bars.epoch({"epoch": 3, "train_loss": 0.25, "train_accuracy": 0.5})
+                    bars.images(40)
+                    complete.add(name)
     return stderr.getvalue()
 
 
@@ -58,31 +55,52 @@ def test_warnings_are_written_above_the_bars(monkeypatch):
     assert warnings.showwarning is not inside
 
 
+def bars_of(workers, **changed):
+    settings = dict(n_models=4, n_done=1, images_per_model=100, quiet=True, count_done=lambda: 1)
+    return ProgressBars(**settings | changed, workers=workers)
+
+
+@pytest.mark.parametrize(
+    ("error", "trained", "failed"),
+    [
+        (None, 1, 0),
+        (ModelError("the loss is nan"), 0, 1),
+        *[(error, 0, 0) for error in (InputError("disk"), KeyboardInterrupt(), ZeroDivisionError())],
+    ],
+)
+def test_a_model_is_trained_or_failed_or_the_run_stops(error, trained, failed):
+    """Every error is passed on: what it means for the other models is decided outside."""
+    workers = Workers()
+    bars = bars_of(workers)
+    caught = None
+    try:
+        with bars.model("shadow_00"):
+            bars.images(30)
+            if error:
+                raise error
+    except BaseException as raised:
+        caught = raised
+    assert caught is error
+    assert (workers.add("trained", 0), workers.add("failed", 0)) == (trained, failed)
+    if trained or failed:
+        assert workers.add("images", 0) == 30
+        assert workers.add("images of unfinished models", 0) == 0
+
+
 def test_the_leaders_bar_counts_the_images_of_all_workers_and_the_models_on_disk():
-    store, n_done = dist.HashStore(), 1
-    leader, other = (
-        ProgressBars(
-            n_models=4,
-            n_done=1,
-            images_per_model=100,
-            quiet=False,
-            workers=Workers(rank, 2, rank, 2, store=store),
-            count_done=lambda: n_done,
-        )
-        for rank in range(2)
-    )
-    leader.start_model("shadow_00")
-    other.start_model("shadow_01")
-    leader.images(30)
-    other.resume_model(0.5)
-    other.images(20)
-    other.publish()
-    leader.publish()
-    assert (leader._run_bar.n, leader._run_bar.total) == (50, 50 + 300 - 30 - 70)
-    other.images(30)
-    n_done = 2
-    other.end_model(trained=True)
-    leader.end_model(trained=False)
+    n_done = 1
+    leader, other = (bars_of(worker, quiet=False, count_done=lambda: n_done) for worker in workers_of_a_run(2))
+    with contextlib.suppress(ModelError), leader.model("shadow_00"):
+        with other.model("shadow_01"):
+            leader.images(30)
+            other.resume_model(0.5)
+            other.images(20)
+            other.publish()
+            leader.publish()
+            assert (leader._run_bar.n, leader._run_bar.total) == (50, 50 + 300 - 30 - 70)
+            other.images(30)
+            n_done = 2
+        raise ModelError("no")
     assert (leader._run_bar.n, leader._run_bar.total) == (80, 80 + 100)
     assert leader._run_bar.desc.startswith("2/4 models")
     leader.close()

@@ -1,70 +1,55 @@
-"""Which models a run has and in which order they are trained; a failed one does not stop the others."""
+"""Which models a run has, in which order they are trained and by which worker."""
 
-import pytest
+import threading
+from functools import partial
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lira.errors import InputError, ModelError
-from lira.training.progress import ProgressBars
-from lira.training.schedule import format_models, planned_models, shard, train_all
+from lira.training.schedule import format_models, planned_models, shard, turns
 from lira.training.workers import Workers
-
-JOBS = [("target", 0), ("shadow", 0), ("shadow", 1)]
-
-
-def train(jobs, train_one, *, is_done=lambda job: False):
-    """train_all() by one worker. Returns (models trained, models failed)."""
-    workers = Workers()
-    bars = ProgressBars(
-        n_models=len(jobs), n_done=0, images_per_model=100, quiet=True, workers=workers, count_done=lambda: 0
-    )
-    train_all(jobs, train_one, bars, workers=workers, is_done=is_done)
-    return workers.add("trained", 0), workers.add("failed", 0)
+from tests.helpers.workers import in_threads, workers_of_a_run
 
 
 def test_targets_come_first():
     assert planned_models(2, 3) == [("target", 0), ("target", 1), ("shadow", 0), ("shadow", 1), ("shadow", 2)]
 
 
-def test_every_model_is_trained_in_turn_and_the_others_continue_after_a_failure():
-    started = []
-
-    def train_one(job):
-        started.append(job)
-        if job == ("shadow", 0):
-            raise ModelError("shadow_00: the loss is nan")
-
-    assert train(JOBS, train_one) == (2, 1)
-    assert started == JOBS
+# --- turns ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [InputError("disk"), KeyboardInterrupt(), ZeroDivisionError()])
-def test_other_errors_stop_the_run(error):
-    started = []
-
-    def train_one(job):
-        started.append(job)
-        raise error
-
-    with pytest.raises(type(error)):
-        train(JOBS, train_one)
-    assert started == [("target", 0)]
+def test_a_single_worker_takes_every_model_in_order():
+    jobs = planned_models(2, 4)
+    assert list(turns(jobs, Workers())) == jobs
+    assert list(turns([], Workers())) == []
 
 
-def test_without_missing_models_nothing_is_trained():
-    assert train([], lambda job: pytest.fail("nothing to train")) == (0, 0)
+def test_a_model_is_taken_when_its_turn_comes_and_not_before():
+    """Otherwise a model that another worker could train would wait for this one."""
+    jobs = planned_models(1, 4)
+    first, second = (turns(jobs, worker) for worker in workers_of_a_run(2))
+    assert [next(first), next(second), next(second), next(second), next(first)] == jobs
+    assert [*first, *second] == []
 
 
-def test_whether_a_model_is_done_is_looked_up_when_its_turn_comes():
-    """Another process completes shadow_02 while this one trains shadow_00."""
-    on_disk, started = {("target", 0)}, []
+def test_each_model_is_taken_once_and_no_worker_waits_for_a_slow_one():
+    workers, jobs, taken = workers_of_a_run(3), planned_models(1, 20), [[], [], []]
+    all_taken = threading.Event()
 
-    def train_one(job):
-        started.append(job)
-        on_disk.update({job, ("shadow", 2)})
+    def train(worker):
+        for job in turns(jobs, worker):
+            taken[worker.rank].append(job)
+            if sum(map(len, taken)) == len(jobs):
+                all_taken.set()
+            if worker.rank == 0:
+                assert all_taken.wait(60)  # slow: until the others have taken all other models
 
-    assert train(planned_models(1, 4), train_one, is_done=on_disk.__contains__) == (3, 0)
-    assert started == [("shadow", 0), ("shadow", 1), ("shadow", 3)]
+    in_threads(*(partial(train, worker) for worker in workers))
+    assert sorted(taken[0] + taken[1] + taken[2]) == sorted(jobs)
+    assert len(taken[0]) <= 1
+
+
+# --- names and shards ----------------------------------------------------------------------------------------------
 
 
 def test_models_are_printed_as_ranges():
@@ -72,9 +57,6 @@ def test_models_are_printed_as_ranges():
     jobs = [("shadow", 3), ("shadow", 5), ("shadow", 4), ("target", 0), ("shadow", 123)]
     assert format_models(jobs) == "target_00, shadow_03 to shadow_05, shadow_123"
     assert format_models([]) == "none"
-
-
-# --- shards --------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 9), st.integers(2, 60), st.integers(1, 70))

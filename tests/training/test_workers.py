@@ -1,54 +1,17 @@
-"""Workers that share one store: who trains what, who waits for whom; restarts, threads, signals."""
+"""Workers that share one store: who waits for whom; restarts, threads, signals."""
 
 import os
 import signal
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
 
-from lira.training.progress import ProgressBars
-from lira.training.schedule import planned_models, train_all
 from lira.training.workers import Workers, agree_on_restart
-
-
-def workers_of_a_run(n):
-    """n workers for threads of this process."""
-    store = dist.HashStore()
-    return [Workers(rank, n, rank, n, store=store) for rank in range(n)]
-
-
-def in_threads(*calls):
-    with ThreadPoolExecutor(len(calls)) as executor:
-        return [future.result(timeout=60) for future in [executor.submit(call) for call in calls]]
-
+from tests.helpers.workers import in_threads, workers_of_a_run
 
 # --- one store -----------------------------------------------------------------------------------------------------
-
-
-def test_each_model_is_trained_once_and_no_worker_waits_for_a_slow_one():
-    workers, jobs, trained = workers_of_a_run(3), planned_models(1, 20), [[], [], []]
-    all_started = threading.Event()
-
-    def train(worker):
-        def train_one(job):
-            trained[worker.rank].append(job)
-            if worker.rank == 0:
-                all_started.wait(60)  # slow: until the others have taken all other models
-            if sum(map(len, trained)) == len(jobs):
-                all_started.set()
-
-        settings = dict(n_models=len(jobs), n_done=0, images_per_model=10, quiet=True, count_done=lambda: 0)
-        bars = ProgressBars(**settings, workers=worker)
-        train_all(jobs, train_one, bars, workers=worker, is_done=lambda job: False)
-
-    in_threads(*(partial(train, worker) for worker in workers))
-    assert sorted(trained[0] + trained[1] + trained[2]) == sorted(jobs)
-    assert len(trained[0]) <= 1
-    assert workers[0].add("trained", 0) == len(jobs)
 
 
 def test_no_worker_leaves_before_all_have_finished():
