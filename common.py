@@ -298,7 +298,8 @@ def prepare(config: Config, *, local_rank: int = 0) -> Setup:
         from lira.privacy.dp_sgd import DPSGD  # here: imports Opacus, which only DP needs
 
         n_images, train = split.n_train + split.n_samples // 2, config.train
-        privacy = DPSGD(n_images, train.train_batch_size, train.epochs, **asdict(config.dp))
+        settings = {name: value for name, value in asdict(config.dp).items() if name != "disabled"}
+        privacy = DPSGD(n_images, train.train_batch_size, train.epochs, **settings)
     setup = Setup(config, images, flip, split, device, precision, privacy)
     model = setup.build()  # raises for a network that does not fit, before anything is written
     if privacy:

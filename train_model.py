@@ -97,7 +97,8 @@ def train(config: Config, argv: Sequence[str]) -> int:
             workers.finish(progress.publish)
     except KeyboardInterrupt:
         if workers.leader:
-            log(f"\nstopped: {schedule.progress_so_far(jobs, run)}; run the same command again to resume")
+            so_far = schedule.progress_so_far(jobs, run)
+            print(f"\nstopped: {so_far}; run the same command again to resume", file=sys.stderr)
         return 130
     if workers.leader:
         n_images, elapsed = workers.add("images", 0), time.perf_counter() - start

@@ -3,9 +3,10 @@
 Imports neither torch nor NumPy, so that --help and a mistyped flag respond at once."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ class TrainConfig:
 class DPConfig:
     """privacy"""
 
+    disabled: bool = flag(False, "--disable-dp", help="train without differential privacy")
     sigma: float | None = flag(
         None, type=float, low=0.0, help=f"noise multiplier: standard deviation / clipping norm (default: {SIGMA:g})"
     )
@@ -137,15 +139,18 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
 
     def flags(self, *, precision: str) -> dict[str, Any]:
-        """What config.json stores for --run; precision: as resolved."""
-        return {
-            "data": asdict(self.data) | {"data_root": str(Path(self.data.data_root).resolve())},
-            "model": asdict(self.model),
-            "train": asdict(self.train) | {"precision": precision},
-            "dp": asdict(self.dp) if self.dp else None,
-            "n_runs": self.run.n_runs,
-            "n_shadows": self.run.n_shadows,
-        }
+        """What config.json stores for --run: flag -> value, of all that differ from "off". precision: as resolved."""
+        data = replace(self.data, data_root=str(Path(self.data.data_root).resolve()))
+        train = replace(self.train, precision=precision)
+        flags: dict[str, Any] = {} if self.dp else {"--disable-dp": True}
+        groups: list[Any] = [data, self.model, train, *([self.dp] if self.dp else []), self.run]
+        for group in groups:
+            for item in fields(group):
+                value = getattr(group, item.name)
+                given = value != item.default if isinstance(value, bool) else value is not None
+                if given and (group is not self.run or item.name in ("n_runs", "n_shadows")):
+                    flags[flag_name(item)] = True if isinstance(value, bool) else value
+        return flags
 
     def identity(self, *, precision: str, n_train: int, n_train_is_default: bool, fingerprint: str) -> dict[str, Any]:
         """All settings that change the models' weights. The arguments depend on the data and the hardware.
@@ -202,9 +207,6 @@ def build_parser(description: str, *, hidden: Sequence[str] = ()) -> argparse.Ar
         parser.add_argument("--help-all", action="store_true", default=argparse.SUPPRESS, help=text)
     for name, group in GROUPS.items():
         section = parser.add_argument_group(group.__doc__)
-        if group is DPConfig:
-            text = argparse.SUPPRESS if name in hidden else "train without differential privacy (default: off)"
-            section.add_argument("--disable-dp", action="store_true", default=argparse.SUPPRESS, help=text)
         for item in fields(group):
             dest = f"{name}.{item.name}"
             add_argument(section, item, dest=dest, show=not {name, dest} & set(hidden))
@@ -225,15 +227,14 @@ def parse_args(argv: Sequence[str], *, description: str, script: str = "") -> Co
 
 
 def make_config(values: Mapping[str, Any]) -> Config:
-    """A checked Config. values: "group.field" -> value of the flags that are set, "disable_dp". Raises InputError."""
+    """A checked Config. values: "group.field" -> value of the flags that are set. Raises InputError."""
     groups = {
         name: group(**{item.name: values.get(f"{name}.{item.name}", item.default) for item in fields(group)})
         for name, group in GROUPS.items()
     }
-    disable_dp = values.get("disable_dp", False)
     _check_values(groups)
-    _check_contradictions(groups, disable_dp=disable_dp)
-    return _with_defaults(Config(**groups | ({"dp": None} if disable_dp else {})))
+    _check_contradictions(groups)
+    return _with_defaults(Config(**groups | ({"dp": None} if groups["dp"].disabled else {})))
 
 
 def _restore(given: dict[str, Any], *, training: bool) -> dict[str, Any]:
@@ -243,39 +244,35 @@ def _restore(given: dict[str, Any], *, training: bool) -> dict[str, Any]:
     model_dir, result_dir = (given.get(f"run.{name}", getattr(RunConfig, name)) for name in ("model_dir", "result_dir"))
     models, results, config = find_run(run, model_dir, result_dir)
     try:
-        flags = config["flags"]
-        stored = {f"{name}.{key}": value for name in RESTORED for key, value in (flags[name] or {}).items()}
-        stored["disable_dp"] = flags["dp"] is None
-        planned = {"target": flags["n_runs"], "shadow": flags["n_shadows"]}
+        arguments = [name if value is True else f"{name}={value}" for name, value in config["flags"].items()]
+        stored = vars(build_parser("").parse_args(arguments))
         make_config(stored)
-    except (KeyError, TypeError, AttributeError) as error:
+        planned = {"run.n_runs": stored["run.n_runs"], "run.n_shadows": stored["run.n_shadows"]}
+    except (KeyError, AttributeError, InputError) as error:
         remedy = "give the flags that the run was made with instead of --run"
         raise CorruptedFile(models / "config.json", f"its flags cannot be read: {one_line(error)}", remedy) from error
-    for dest, value in given.items():
-        _check_agreement(run, dest, value, stored)
-    numbers = n_on_disk(models)
-    for role, n in numbers.items():
-        if training:
-            numbers[role] = max(n, planned[role])
-        elif n < (1 if role == "target" else MIN_SHADOWS):
-            numbers[role] = planned[role]
-        elif n < planned[role]:
-            warn(f"only {n} of {planned[role]} {role} models are on disk; train_model.py --run {run} trains the others")
-    stored |= {"run.n_runs": numbers["target"], "run.n_shadows": numbers["shadow"]}
+    fixed = [dest for dest in given if dest.partition(".")[0] in RESTORED and _ITEMS[dest].metadata["changes_models"]]
+    for dest in fixed:
+        value, stored_value, name = given[dest], stored.get(dest, _ITEMS[dest].default), flag_name(_ITEMS[dest])
+        if _comparable(dest, value) != _comparable(dest, stored_value):
+            flag_given = name if isinstance(value, bool) else f"{name} {value}"
+            made = f"with {name} {stored_value}" if dest in stored else "without it"
+            raise InputError(f"{flag_given} contradicts --run {run}, which was made {made}: leave it out")
+    n_targets, n_shadows = n_on_disk(models)
+    on_disk = {"run.n_runs": n_targets, "run.n_shadows": n_shadows if n_shadows >= MIN_SHADOWS else 0}
+    for dest, n in on_disk.items():
+        stored[dest] = max(n, planned[dest]) if training else n or planned[dest]
+        if stored[dest] < planned[dest] and not {dest, "attack.report_only"} & given.keys():
+            name = flag_name(_ITEMS[dest])
+            warn(f"{name} is {n}, the models on disk, of {planned[dest]}; train_model.py --run {run} trains the others")
+    free = {dest: value for dest, value in given.items() if dest not in fixed or dest == "data.dataset"}  # it may move
     folders = {"run.run": results.name, "run.model_dir": str(models.parent), "run.result_dir": str(results.parent)}
-    return stored | given | folders
+    return stored | free | folders
 
 
-def _check_agreement(run: str, dest: str, value: Any, stored: Mapping[str, Any]) -> None:
-    """Raises InputError where a flag beside --run contradicts it. Of paths the last part counts, in any case."""
-    group, _, name = dest.partition(".")
-    if name and not (group in RESTORED and _ITEMS[dest].metadata["changes_models"]):
-        return
-    if Path(str(value)).name.casefold() == Path(str(stored.get(dest))).name.casefold():
-        return
-    text = f"{flag_name(_ITEMS[dest])}{'' if isinstance(value, bool) else f' {value}'}" if name else "--disable-dp"
-    made_with = "DP" if not name else f"{name} = {stored[dest]}" if dest in stored else "--disable-dp"
-    raise InputError(f"{text} contradicts --run {run}, which was made with {made_with}: leave it out")
+def _comparable(dest: str, value: Any) -> str:
+    """Equal for values that agree: names in any case, and paths of a data set whose last parts agree."""
+    return (os.path.basename(os.path.abspath(value)) if dest == "data.dataset" else str(value)).casefold()  # noqa: PTH100, PTH119
 
 
 def _check_values(groups: dict[str, Any]) -> None:
@@ -287,10 +284,10 @@ def _check_values(groups: dict[str, Any]) -> None:
         raise InputError(f"--n-shadows must be even, shadows come in pairs: got {n_shadows}, use {n_shadows + 1}")
 
 
-def _check_contradictions(groups: dict[str, Any], *, disable_dp: bool) -> None:
+def _check_contradictions(groups: dict[str, Any]) -> None:
     dp, lr_step = groups["dp"], groups["train"].lr_step
-    if disable_dp:
-        for item in fields(dp):
+    if dp.disabled:
+        for item in fields(dp)[1:]:
             if (setting := getattr(dp, item.name)) != item.default:
                 raise InputError(f"{flag_name(item)} {setting:g} has no meaning with --disable-dp: leave one out")
     elif lr_step is not None:

@@ -135,7 +135,7 @@ def test_both_scripts_work_from_another_folder(copied, kind, tmp_path, monkeypat
 
 def test_own_code_is_named_even_if_its_import_fails(copied):
     name, config = run_name(copied), stored_config(copied)
-    config["flags"]["model"]["network"] = "tests.helpers.gone:factory"
+    config["flags"]["--network"] = "tests.helpers.gone:factory"
     write_configs(copied, config)
     called = call(attack_lira.main, ["--run", name])
     first, second = called.err.splitlines()
@@ -174,9 +174,14 @@ def test_added_shadows_are_attacked_too(copied):
 @pytest.mark.parametrize(
     ("missing", "n_runs", "n_shadows", "warnings"),
     [
-        (["shadow_05"], 2, 4, ["only 4 of 6 shadow models are on disk"]),
-        (["shadow_04"], 2, 4, ["only 4 of 6 shadow models are on disk"]),  # shadows come in pairs
-        (["target_01", "shadow_05"], 1, 4, ["only 1 of 2 target models ", "only 4 of 6 shadow models "]),
+        (["shadow_05"], 2, 4, ["--n-shadows is 4, the models on disk, of 6; "]),
+        (["shadow_04"], 2, 4, ["--n-shadows is 4, the models on disk, of 6; "]),  # shadows come in pairs
+        (
+            ["target_01", "shadow_05"],
+            1,
+            4,
+            ["--n-runs is 1, the models on disk, of 2; ", "--n-shadows is 4, the models on disk, of 6; "],
+        ),
         (["target_00", "shadow_02"], 2, 6, []),  # too few for an attack
     ],
 )
@@ -217,23 +222,23 @@ def test_an_attack_with_missing_models_and_the_training_that_completes_them(copi
 @pytest.mark.parametrize(
     ("kind", "flags", "given", "made_with"),
     [
-        (PLAIN, "--lr 0.5", "--lr 0.5", "lr = 0.003"),
-        (PLAIN, "-n 3", "--epochs 3", "epochs = 2"),
-        (PLAIN, "--optimizer sgd", "--optimizer SGD", "optimizer = adam"),
-        (PLAIN, "--network ConvNet", "--network ConvNet", "network = tests.helpers.networks:mlp"),
+        (PLAIN, "--lr 0.5", "--lr 0.5", "made with --lr 0.003:"),
+        (PLAIN, "-n 3", "--epochs 3", "made with --epochs 2:"),
+        (PLAIN, "--optimizer sgd", "--optimizer SGD", "made with --optimizer adam:"),
+        (PLAIN, "--network ConvNet", "--network ConvNet", "made with --network tests.helpers.networks:mlp:"),
         (PLAIN, "--dataset digits", "--dataset digits", "own.npz"),
-        (PLAIN, "--n-train 6", "--n-train 6", "n_train = 5"),
-        (PLAIN, "--target-inclusion half", "--target-inclusion half", "target_inclusion = coin"),
-        (PLAIN, "--lr-step 80", "--lr-step 80", "lr_step = 1"),
-        (PLAIN, "--exp-idx 0", "--exp-idx 0", "exp_idx = 3"),
-        (PLAIN, "--sigma 1", "--sigma 1.0", "--disable-dp"),
-        (PRIVATE, "--disable-dp", "--disable-dp", "made with DP"),
-        (PRIVATE, "--no-augment", "--no-augment", "augment = True"),
-        (PRIVATE, "--target-epsilon 8", "--target-epsilon 8.0", "target_epsilon = 40.0"),
-        (PRIVATE, "--sigma 1", "--sigma 1.0", "sigma = None"),
-        (PRIVATE, "-c 0.1", "--max-per-sample-grad-norm 0.1", "max_grad_norm = 0.3"),
-        (PRIVATE, "--delta 1e-5", "--delta 1e-05", "delta = 0.001"),
-        (PRIVATE, "--precision bf16", "--precision bf16", "precision = fp32"),
+        (PLAIN, "--n-train 6", "--n-train 6", "made with --n-train 5:"),
+        (PLAIN, "--target-inclusion half", "--target-inclusion half", "made with --target-inclusion coin:"),
+        (PLAIN, "--lr-step 80", "--lr-step 80", "made with --lr-step 1:"),
+        (PLAIN, "--exp-idx 0", "--exp-idx 0", "made with --exp-idx 3:"),
+        (PLAIN, "--sigma 1", "--sigma 1.0", "made without it:"),
+        (PRIVATE, "--disable-dp", "--disable-dp", "made without it:"),
+        (PRIVATE, "--no-augment", "--no-augment", "made without it:"),
+        (PRIVATE, "--target-epsilon 8", "--target-epsilon 8.0", "made with --target-epsilon 40.0:"),
+        (PRIVATE, "--sigma 1", "--sigma 1.0", "made without it:"),
+        (PRIVATE, "-c 0.1", "--max-per-sample-grad-norm 0.1", "made with --max-per-sample-grad-norm 0.3:"),
+        (PRIVATE, "--delta 1e-5", "--delta 1e-05", "made with --delta 0.001:"),
+        (PRIVATE, "--precision bf16", "--precision bf16", "made with --precision fp32:"),
     ],
 )
 def test_a_flag_that_contradicts_the_run_is_rejected(made, monkeypatch, kind, flags, given, made_with):
@@ -263,7 +268,7 @@ def test_flags_that_agree_with_the_run_are_accepted(made, monkeypatch, kind, fla
 
 def test_a_moved_dataset_is_given_beside_the_run(copied):
     config = stored_config(copied)
-    config["flags"]["data"]["dataset"] = str(copied / "gone" / "own.npz")
+    config["flags"]["--dataset"] = str(copied / "gone" / "own.npz")
     write_configs(copied, config)
     argv = ["--run", run_name(copied), "--attacks", "loss", "--quiet"]
     assert f"got '{copied}/gone/own.npz', which is none of them" in rejected(attack_lira.main, argv)
@@ -298,17 +303,17 @@ def test_an_unknown_run_suggests_the_nearest(made, monkeypatch, tmp_path):
         ([], []),
         (["flags"], None),
         (["flags"], [1]),
-        (["flags", "dp"], "x"),
-        (["flags", "train"], {"epochs": 0}),
-        (["flags", "train", "epochs"], "many"),
-        (["flags", "train", "lr"], "fast"),
-        (["flags", "train", "optimizer"], "SDG"),
-        (["flags", "data", "n_train"], "five"),
-        (["flags", "data", "dataset"], []),
-        (["flags", "model", "exp_idx"], 0.5),
-        (["flags", "model", "network"], None),
-        (["flags", "n_runs"], "two"),
-        (["flags", "n_shadows"], [4]),
+        (["flags", "--no-such-flag"], 1),
+        (["flags", "--epochs"], 0),
+        (["flags", "--epochs"], "many"),
+        (["flags", "--lr"], "fast"),
+        (["flags", "--optimizer"], "SDG"),
+        (["flags", "--n-train"], "five"),
+        (["flags", "--exp-idx"], 0.5),
+        (["flags", "--network"], None),
+        (["flags", "--n-runs"], "two"),
+        (["flags", "--n-shadows"], [4]),
+        (["flags", "--n-shadows"], None),
     ],
 )
 def test_a_config_without_valid_flags_is_one_line(copied, place, value):

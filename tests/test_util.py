@@ -13,7 +13,7 @@ import util
 from lira.atomic import write_json
 from lira.errors import InputError
 from lira.storage.names import run_name
-from tests.helpers.scripts import ENVIRONMENT, ROOT
+from tests.helpers.scripts import ENVIRONMENT
 from util import GROUPS, LEARNING_RATES, LEARNING_RATES_DP, parse_args, run_script
 
 
@@ -47,7 +47,7 @@ def test_every_flag_sets_its_field():
     assert config.data == util.DataConfig("d", "a", 10, False, "coin")
     assert config.model == util.ModelConfig("ConvNet", 6)
     assert config.train == util.TrainConfig(3, 0.5, "adam", 4, None, "bf16", 11)
-    assert config.dp == util.DPConfig(0.5, 2.0, 1e-6, None, 9)
+    assert config.dp == util.DPConfig(False, 0.5, 2.0, 1e-6, None, 9)
     assert config.attack.attacks == ("lira", "loss")
     assert (config.run.n_runs, config.run.n_shadows) == (7, 8)
     assert (config.run.device, config.run.test_batch_size, config.run.quiet) == ("cpu", 5, True)
@@ -227,7 +227,7 @@ def test_help_lists_the_script_s_own_flags_and_help_all_all(script, capsys):
         assert set(own.get(heading, [])) <= set(flags)
     other = {flag.split()[0] for flag in every["run:"]} - {flag.split()[0] for flag in own["run:"]}
     assert other == (set() if script == "train_model" else {"--shard", "--compile", "--plan"})
-    assert sum(map(len, every.values())) == sum(len(fields(group)) for group in GROUPS.values()) + 1  # --disable-dp
+    assert sum(map(len, every.values())) == sum(len(fields(group)) for group in GROUPS.values())
 
 
 @pytest.mark.parametrize("script", OWN_GROUPS)

@@ -76,8 +76,8 @@ def find_run(run: str, model_dir: str, result_dir: str) -> tuple[Path, Path, dic
     return models, results, read_config(folder)
 
 
-def n_on_disk(models: Path) -> dict[str, int]:
-    """role -> how many models have weights in a folder: without a gap from number 0, shadows in pairs."""
+def n_on_disk(models: Path) -> tuple[int, int]:
+    """How many targets and shadows have weights in a folder: without a gap from number 0, shadows in pairs."""
     jobs = set(weights_on_disk(models))
-    numbers = {role: next(n for n in count() if (role, n) not in jobs) for role in ROLES}
-    return numbers | {"shadow": numbers["shadow"] // 2 * 2}
+    n_targets, n_shadows = (next(n for n in count() if (role, n) not in jobs) for role in ROLES)
+    return n_targets, n_shadows // 2 * 2

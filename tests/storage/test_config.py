@@ -156,5 +156,5 @@ def test_an_unknown_run_is_named_with_the_nearest(run, folders, tmp_path):
 def test_models_on_disk_count_without_gaps_and_shadows_in_pairs(tmp_path, jobs, n_targets, n_shadows):
     for job in jobs:
         (tmp_path / f"{model_name(*job)}.pt").touch()
-    assert n_on_disk(tmp_path) == {"target": n_targets, "shadow": n_shadows}
-    assert n_on_disk(tmp_path / "no folder") == {"target": 0, "shadow": 0}
+    assert n_on_disk(tmp_path) == (n_targets, n_shadows)
+    assert n_on_disk(tmp_path / "no folder") == (0, 0)
