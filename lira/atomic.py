@@ -7,7 +7,7 @@ and the last rename wins."""
 import contextlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -28,14 +28,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], *, durabl
     durable: False for a file that is soon written again or also stored elsewhere; a power cut may then lose it."""
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = _temporary(path)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # named first: Ctrl-C leaves none
         try:
-            with os.fdopen(handle, "wb") as file:
+            with os.fdopen(_create_locked(temporary), "wb") as file:
                 write(file)
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
-                temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private
+                temporary.chmod(0o666 & ~_umask())
                 if CAN_LOCK:  # renamed while it is locked: remove_stale() never takes it for a stale file
                     temporary.replace(path)
             if not CAN_LOCK:
@@ -71,17 +71,17 @@ def writable(path: Path) -> Iterator[None]:
         raise InputError(f"cannot write {path}: {error.strerror or error}; earlier results are intact") from error
 
 
-def _temporary(path: Path) -> tuple[int, Path]:
-    """A new file beside path, open and locked until it is closed."""
+def _create_locked(path: Path) -> int:
+    """A new file that only the user may read, open and locked until it is closed."""
     while True:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
         if CAN_LOCK:
             with contextlib.suppress(OSError):  # a file system without locks: remove_stale() cannot lock either
                 flock(handle, LOCK_EX)
             if not os.fstat(handle).st_nlink:  # remove_stale() of another process ran before it was locked
                 os.close(handle)
                 continue
-        return handle, Path(name)
+        return handle
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -23,7 +23,7 @@ def test_the_report_is_repeated_from_the_results_alone(finished, run_copy, tmp_p
     """Without models and dataset, by the real script from another folder: page and figures are the same bytes."""
     shutil.rmtree(run_copy.models)
     config = json.loads((run_copy.results / "config.json").read_text())
-    config["flags"]["data"]["dataset"] = "gone.npz"
+    config["flags"]["--dataset"] = "gone.npz"
     run_copy.results.joinpath("config.json").write_text(json.dumps(config))
     original = contents(finished.results) | contents(run_copy.results, "config.json")
     for name in original:
@@ -42,8 +42,8 @@ def test_the_report_is_repeated_from_the_results_alone(finished, run_copy, tmp_p
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--run {name} --epochs 7", ["--epochs 7", "epochs = 30"]),
-        ("--run {name} --lr-step 3", ["--lr-step 3", "lr_step = 80"]),
+        ("--run {name} --epochs 7", ["--epochs 7", "made with --epochs 30"]),
+        ("--run {name} --lr-step 3", ["--lr-step 3", "made with --lr-step 80"]),
         ("--scores none.npz", ["attack.csv is missing"]),
     ],
 )
