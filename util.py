@@ -37,8 +37,11 @@ class DataConfig:
     data_root: str = flag("data", changes_models=False, help="folder of downloads and decoded images", metavar="DIR")
     n_train: int | None = flag(None, type=int, low=1, help="images drawn from a half (default: 20000, or 80 %% of it)")
     augment: bool = flag(True, "--no-augment", help="train without random shifts and flips")
-    target_inclusion: str = flag(
-        "half", choices=("half", "coin"), help="a target's samples: exactly half, or each with probability 1/2"
+    target_inclusion: str = flag(  # None until the default is filled in
+        None,
+        choices=("half", "coin"),
+        help="a target's samples: exactly half, or each with probability 1/2 (default: half; with DP coin, except for "
+        "--scores)",
     )
 
 
@@ -311,7 +314,10 @@ def _with_defaults(config: Config) -> Config:
     """The config with the defaults that depend on other flags filled in."""
     attacks = tuple(dict.fromkeys(map(attack_name, config.attack.attacks)))
     config = replace(config, attack=replace(config.attack, attacks=attacks))
-    train, dp = config.train, config.dp
+    train, dp, data = config.train, config.dp, config.data
+    # With exact halves and a delta the audit can show little; how the targets of --scores were trained is not known.
+    inclusion = data.target_inclusion or ("coin" if dp and not config.attack.scores else "half")
+    config = replace(config, data=replace(data, target_inclusion=inclusion))
     rates = LEARNING_RATES_DP if dp else LEARNING_RATES
     train = replace(train, lr=rates[train.optimizer] if train.lr is None else train.lr)
     if not dp:

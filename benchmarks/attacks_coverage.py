@@ -1,7 +1,8 @@
 """Coverage of the confidence intervals: simulated attacks with normal scores a known distance apart, as they are and
-rounded so that many tie.
+rounded so that many tie; and, with --audit, of the audit's bounds on simulated mechanisms of known epsilon.
 
-    python benchmarks/attacks_coverage.py            # 1,000 attacks per row, a minute; --attacks 10000: ten"""
+    python benchmarks/attacks_coverage.py            # 1,000 attacks per row, a minute; --attacks 10000: ten
+    python benchmarks/attacks_coverage.py --audit    # 1,000 audits per row, five minutes"""
 
 import argparse
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.helpers.intervals import misses
+from tests.helpers.mechanisms import Mechanism, audit_bounds
 
 RATES = (0.01, 0.001)
 SETTINGS = [  # (samples, distance, rounded to multiples of)
@@ -23,12 +25,43 @@ SETTINGS = [  # (samples, distance, rounded to multiples of)
     (2000, 0.3, 1.0),
 ]
 
+MECHANISMS = [
+    Mechanism(0.0),
+    Mechanism(1.0),
+    Mechanism(4.0),
+    Mechanism(2.0, silent=0.5),
+    Mechanism(2.0, delta=2e-3),
+    Mechanism(2.0, delta=2e-3, together=20),
+    Mechanism(2.0, delta=1e-2, together=20),
+]
+N_AUDITED = 200
+
+
+def audit_coverage(audits: int, seed: int) -> None:
+    """One line per mechanism, inclusion and number of targets: how many bounds exceed the true epsilon, their median.
+
+    The guesses are chosen 100 times, each time on 8 new shadows."""
+    for mechanism in MECHANISMS:
+        for inclusion in ("coin", "half"):
+            for n_targets in (1, 4):
+                how = dict(n_targets=n_targets, inclusion=inclusion, audits=audits, choices=100, seed=seed)
+                bounds = audit_bounds(mechanism, N_AUDITED, **how)
+                n_missed, median = (bounds > mechanism.epsilon).sum(), np.median(bounds)
+                print(
+                    f"{mechanism}, {inclusion}, {n_targets} targets: {n_missed} of {len(bounds)} bounds exceed", end=""
+                )
+                print(f" epsilon; median {median:.2f}", flush=True)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attacks", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--audit", action="store_true")
     args = parser.parse_args()
+    if args.audit:
+        audit_coverage(args.attacks, args.seed)
+        return
     error = np.sqrt(0.95 * 0.05 / args.attacks)
     print(f"{args.attacks} attacks per row; standard error of a coverage of 0.95: {error:.4f}")
     for n_samples, distance, grain in SETTINGS:

@@ -63,20 +63,30 @@ def test_weights_are_those_of_the_network_with_group_norm(private):
 
 def test_the_audit_stays_below_the_guarantee(private):
     audit = pd.read_csv(private.results / "audit.csv")
-    columns = "target attack inclusion epsilon_lower epsilon_upper delta confidence n_audited n_guesses n_correct"
-    assert list(audit.columns) == [*columns.split(), "threshold_low", "threshold_high"]
-    assert audit.target.tolist() == ["target_00", "target_01"]
-    assert set(audit.inclusion) == {"half"}
+    assert audit.target.tolist() == ["target_00", "target_01", "pooled"]
     np.testing.assert_allclose(audit.epsilon_upper, epsilon(4), rtol=1e-12)
     assert (audit.epsilon_lower <= audit.epsilon_upper).all()
-    assert (audit.n_audited == 600).all()
+    assert audit.n_audited.tolist() == [600, 600, 1200]
     assert (audit.n_correct <= audit.n_guesses).all()
-    assert (audit.n_guesses <= 600).all()
-    assert (audit.threshold_low <= audit.threshold_high).all()
+    assert audit.n_guesses[0] == audit.n_guesses[1] == audit.n_guesses[2] / 2 <= 600
+    assert (audit.epsilon_max > 5).all(), "Bernoulli inclusion: exact halves could show 4.38"
     out = " ".join(private.attacked.out.split())
-    assert "At 95% confidence the epsilon of this training is at least 0.00 (median over 2 targets" in out
+    assert "At 95% confidence the epsilon of this training is at least 0.00 (2 targets pooled" in out
     assert f"By the accountant it is at most {epsilon(4):.2f}, at delta 1e-05" in out
     assert "VIOLATION" not in out
+
+
+def test_members_of_private_targets_are_drawn_independently(private):
+    config = json.loads((private.models / "config.json").read_text())
+    assert config["identity"]["target_inclusion"] == "coin"
+    n_members = np.load(private.results / "scores.npz")["member"][:2].sum(axis=1)
+    assert (n_members != 300).all()
+
+
+@pytest.mark.parametrize("main", [train_model.main, attack_lira.main])
+def test_a_private_run_of_the_other_inclusion_is_rejected(private, main):
+    line = rejected(main, [*private.argv, "--target-inclusion", "half"])
+    assert "config.json was made with target_inclusion = 'coin', these flags and data give 'half'" in line
 
 
 def test_killed_private_models_continue_to_the_same_weights(private, tmp_path):

@@ -31,7 +31,7 @@ def test_defaults_are_those_of_the_design():
     assert (config.dp.sigma, config.dp.max_grad_norm, config.dp.delta) == (1.0, 0.1, 1e-5)
     assert (config.dp.target_epsilon, config.dp.max_physical_batch) == (None, 64)
     assert parse("--disable-dp").train.lr_step == 80
-    assert (config.data.n_train, config.data.augment, config.data.target_inclusion) == (None, True, "half")
+    assert (config.data.n_train, config.data.augment, config.data.target_inclusion) == (None, True, "coin")
     assert (config.train.precision, config.run.quiet, config.attack.attacks) == ("auto", False, ())
 
 
@@ -77,6 +77,16 @@ def test_the_learning_rate_depends_on_the_optimizer(optimizer):
     assert parse("--optimizer", optimizer).train.lr == LEARNING_RATES_DP[optimizer]
     assert parse("--optimizer", optimizer, "--disable-dp").train.lr == LEARNING_RATES[optimizer]
     assert parse("--optimizer", optimizer, "--lr", "0.25").train.lr == 0.25
+
+
+def test_the_inclusion_of_the_targets_depends_on_dp_where_no_flag_sets_it():
+    """An audit of exact halves can show little with a delta. How the targets of --scores were trained is not known."""
+    assert parse().data.target_inclusion == "coin"
+    assert parse("--disable-dp").data.target_inclusion == "half"
+    assert parse("--scores", "file.npz").data.target_inclusion == "half"
+    for flags in ([], ["--disable-dp"], ["--scores", "file.npz"]):
+        for inclusion in ("half", "coin"):
+            assert parse("--target-inclusion", inclusion, *flags).data.target_inclusion == inclusion
 
 
 def test_attacks_are_names_separated_by_commas():
@@ -173,7 +183,8 @@ def test_identity_with_dp_changes_with_what_changes_the_models():
     def private(*flags):
         return parse(*flags).identity(**RESOLVED)
 
-    for flags in (["--sigma", "2"], ["--target-epsilon", "8"], ["-c", "1"], ["--delta", "1e-6"]):
+    changing = "--sigma 2, --target-epsilon 8, -c 1, --delta 1e-6, --target-inclusion half"
+    for flags in map(str.split, changing.split(", ")):
         assert private(*flags) != private(), flags
     assert private() != identity()
     assert private()["sigma"] == 1.0

@@ -14,6 +14,8 @@ from lira.attacks.statistics import Statistics
 from lira.errors import warn
 from lira.privacy import audit
 
+POOLED = "pooled"  # the target of the row of audit.csv that is of all targets together
+
 if TYPE_CHECKING:  # it imports scikit-learn, which the report does not need
     from lira.attacks.held_out import AttackResult
 
@@ -96,35 +98,80 @@ def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
 
 
 def audit_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame | None:
-    """audit.csv: one row per target, a lower bound on the epsilon of its training beside the guaranteed epsilon.
+    """audit.csv: one row per target and, of several, one of all of them, whose target is POOLED: a lower bound on the
+    epsilon of their training beside the guaranteed epsilon.
 
-    epsilon_lower is empty where the members were not drawn as inputs.inclusion says. None without held-out scores."""
+    epsilon_max: the lower bound if all samples were guessed correctly. epsilon_upper and delta of the pooled row: of
+    the weakest guarantee. Where the members were not drawn as the audit assumes, a warning says so, and epsilon_lower
+    and epsilon_max are empty; the pooled row leaves such targets out. None without held-out scores."""
     counts = {result.attack: result.held_out_counts for result in results if result.held_out_counts}
     if not counts:
         return None
-    n_audited, inclusion = inputs.phi.shape[1], inputs.inclusion
-    design: dict[str, Any] = dict(n_audited=n_audited, inclusion=inclusion)
-    attack, threshold_low, threshold_high = audit.choose_thresholds(counts, **design)
-    thresholds = dict(threshold_low=threshold_low, threshold_high=threshold_high)
+    n_targets, n_audited = inputs.n_targets, inputs.phi.shape[1]
+    guarantees = np.array([[np.nan, 0.0]] * n_targets) if inputs.guarantees is None else inputs.guarantees
+    how: dict[str, Any] = dict(n_audited=n_audited, inclusion=inputs.inclusion)
+    attack, n_high, n_low = audit.choose_guesses(counts, n_targets=n_targets, delta=guarantees[:, 1].max(), **how)
+    guesses = {  # (n_correct, n_guesses) by target
+        result.target: audit.count_guesses(result.score, inputs.member[result.target], n_high=n_high, n_low=n_low)
+        for result in results
+        if result.attack == attack
+    }
     rows = []
-    for result in (result for result in results if result.attack == attack):
-        member, target = inputs.member[result.target], inputs.model_names[result.target]
-        epsilon, delta = (np.nan, 0.0) if inputs.guarantees is None else inputs.guarantees[result.target]
-        n_correct, n_guesses = audit.count_guesses(result.score, member, **thresholds)
-        n_members = int(member.sum())
-        if inclusion == "half" and n_members not in (n_audited // 2, n_audited - n_audited // 2):
-            warn(
-                f"no audit of {target}: {n_members} of {n_audited} samples are members, not half of them; if each was "
-                "a member with probability 1/2, independently, give --target-inclusion coin"
-            )
-            epsilon_lower = np.nan
-        else:
-            epsilon_lower = audit.epsilon_lower_bound(n_correct, n_guesses, delta=delta, **design)
-        row: dict[str, Any] = {"target": target, "attack": attack, "inclusion": inclusion}
-        row |= {"epsilon_lower": epsilon_lower, "epsilon_upper": epsilon, "delta": delta}
-        row |= {"confidence": audit.CONFIDENCE, "n_audited": n_audited, "n_guesses": n_guesses, "n_correct": n_correct}
-        rows.append(row | thresholds)
+    for name, targets, objection in _audited_targets(inputs):
+        if objection:
+            warn(f"no audit of {name}: {objection}")
+        n_correct, n_guesses = zip(*(guesses[target] for target in targets), strict=True)
+        (epsilon, delta), all_samples = guarantees[targets].max(axis=0), [n_audited] * len(targets)
+        lower, highest = (
+            np.nan if objection else audit.epsilon_lower_bound(*pair, delta=delta, **how)
+            for pair in ((n_correct, n_guesses), (all_samples, all_samples))
+        )
+        row: dict[str, Any] = {"target": name, "kind": "one-run", "attack": attack}
+        row |= {"epsilon_lower": lower, "epsilon_upper": epsilon, "delta": delta, "confidence": audit.CONFIDENCE}
+        row |= {"n_audited": sum(all_samples), "n_guesses": sum(n_guesses), "n_correct": sum(n_correct)}
+        rows.append(row | {"epsilon_max": highest})
     return pd.DataFrame(rows)
+
+
+def _audited_targets(inputs: AttackInputs) -> list[tuple[str, list[int], str]]:
+    """(name, targets, objection) of each row of audit.csv; objection: why these targets have no bound, else empty."""
+    targets = list(range(inputs.n_targets))
+    objections = [_objection(inputs, target) for target in targets]
+    rows = [(inputs.model_names[target], [target], objections[target]) for target in targets]
+    if len(targets) == 1:
+        return rows
+    audited = [target for target in targets if not objections[target]]
+    objection = "" if audited else "no target has a bound"
+    if any(not _is_fair_against(inputs.member[target], inputs.member[audited[:n]]) for n, target in enumerate(audited)):
+        objection = "the members of these targets were not drawn independently of each other"
+    return [*rows, (POOLED, audited or targets, objection)]
+
+
+def _objection(inputs: AttackInputs, target: int) -> str:
+    """Why the members of this target are not drawn as the audit assumes, from what `member` shows; else empty."""
+    member, shadows, n_samples = inputs.member[target], inputs.member[inputs.n_targets :], inputs.phi.shape[1]
+    n_members = int(member.sum())
+    counted = f"{n_members:,} of {n_samples:,} samples are members"
+    if inputs.inclusion == "half" and n_members not in (n_samples // 2, n_samples - n_samples // 2):
+        remedy = "if each was a member with probability 1/2, independently, give --target-inclusion coin"
+        return f"{counted}, not half of them; {remedy}"
+    if inputs.inclusion == "coin" and not audit.is_fair(n_members, n_samples):
+        return f"{counted}, which independent draws with probability 1/2 do not give"
+    shadows = shadows[np.any(shadows == member, axis=1)]  # a complementary partner is held out
+    if not _is_fair_against(member, shadows) or (len(shadows) == inputs.n_shadows and not _independent(inputs)):
+        return "its members follow from those of the other models, so that they were not drawn independently"
+    return ""
+
+
+def _is_fair_against(member: np.ndarray, others: np.ndarray) -> bool:
+    """Whether the members may have been drawn independently of those of each other model. (N,) and (R, N), bool."""
+    return audit.is_fair((others == member).sum(axis=1), len(member), n_tests=max(len(others), 1))
+
+
+def _independent(inputs: AttackInputs) -> bool:
+    """False where each sample is in equally many models, but not shadows: those of the targets follow from the rest."""
+    n_models, n_shadows = inputs.member.sum(axis=0), inputs.member[inputs.n_targets :].sum(axis=0)
+    return bool(np.ptp(n_models) > 0 or np.ptp(n_shadows) == 0)
 
 
 def strongest_attack(table: pd.DataFrame) -> str:

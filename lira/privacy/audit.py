@@ -1,130 +1,190 @@
-"""A lower bound on the epsilon of a model's training, from one attack on it.
+"""A lower bound on the epsilon of a training procedure, from one attack on each model that was trained with it.
 
-Steinke, Nasr, Jagielski, "Privacy Auditing with One (1) Training Run" (arXiv 2305.08846), Theorem 5.2. Each of m
-audited samples is in the training set with probability 1/2, independently: Bernoulli inclusion. The attack guesses the
-inclusion of r of them, abstains from the others, and v guesses are correct. If training were (epsilon, delta)-private
-for the addition or removal of one sample, P[at least v of r correct] could not exceed p(epsilon): the bound is the
-epsilon at which this p-value reaches 1 - confidence.
+Steinke, Nasr, Jagielski, "Privacy Auditing with One (1) Training Run" (arXiv 2305.08846). Each of m audited samples is
+in the training set with probability 1/2, independently: Bernoulli inclusion. As in Algorithm 1, the k+ samples with the
+highest scores are guessed to be members and the k- with the lowest non-members; k+ and k- are fixed beforehand, here on
+the shadows. If training were (epsilon, delta)-private for the addition or removal of one sample, P[at least v of r
+guesses correct] could not exceed the p-value of Theorem 5.2: the bound is the largest epsilon that it rejects.
 
-Two thresholds on the score make the guesses: member if score >= threshold_high, non-member if score < threshold_low."""
+T targets are independent given the shadows. With Bernoulli inclusion they are one mechanism on T m samples; with exact
+halves, where each p-value is conditional, the p-values of the targets are combined by Fisher's method."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import betaincinv, expit, gammaln, logit
-from scipy.stats import binom
+from numpy.typing import ArrayLike
+from scipy.special import betainc, expit, gammaln, logit
+from scipy.stats import binom, chi2
 
 CONFIDENCE = 0.95
-THRESHOLDS_PER_TAIL = 60
+CANDIDATES_PER_TAIL = 40
+N_GRID = 17  # values of epsilon that the search for the bound tries at a time, each time between two of the last
 
 
-def p_value(epsilon: float, n_correct: int, n_guesses: int, *, n_audited: int, delta: float) -> float:
+def p_value(
+    epsilon: ArrayLike, n_correct: ArrayLike, n_guesses: ArrayLike, *, n_audited: int, delta: float
+) -> np.ndarray:
     """The highest probability that at least n_correct of n_guesses are correct under (epsilon, delta)-private training.
 
-    With m = n_audited, v = n_correct, r = n_guesses and B binomial (r, e^epsilon / (1 + e^epsilon)):
-    p = P[B >= v] + 2 m delta max over i of P[v > B >= v - i] / i. Rises with epsilon if 2 m delta <= 1."""
-    at_least = binom.sf(np.arange(n_correct, -1, -1) - 1, n_guesses, expit(epsilon))  # P[B >= v - i], i = 0, 1, … v
-    if not n_correct or not delta:
-        return float(at_least[0])
-    alpha = np.max((at_least[1:] - at_least[0]) / np.arange(1, n_correct + 1))
-    return float(at_least[0] + 2 * n_audited * delta * alpha)
+    Theorem 5.2, with m = n_audited, v = n_correct, r = n_guesses and B binomial (r, e^epsilon / (1 + e^epsilon)):
+    p = P[B >= v] + 2 m delta max over i = 1 … v of P[v > B >= v - i] / i, at most 1. The first three arguments are
+    broadcast; the counts may be fractions, for expected counts."""
+    q, n_correct, n_guesses = np.broadcast_arrays(expit(epsilon), n_correct, n_guesses)
+
+    def at_least(i: ArrayLike) -> np.ndarray:
+        """P[B >= n_correct - i]"""
+        k = n_correct - i
+        return np.where(k > 0, betainc(np.maximum(k, 1e-9), n_guesses - k + 1, q), 1.0)
+
+    beta = at_least(0)
+    if not delta:
+        return beta
+    # P[v > B >= v - i] / i is the mean of the i probabilities below v. Since these rise and then fall, so does their
+    # mean: it is highest where the next probability is the first below it.
+    low, high = np.ones(q.shape), np.maximum(np.ceil(n_correct), 1)
+    while np.any(low < high):
+        i = (low + high) // 2
+        falls = at_least(i + 1) - at_least(i) < (at_least(i) - beta) / i
+        low, high = np.where(falls, low, np.minimum(i + 1, high)), np.where(falls, i, high)
+    return np.minimum(beta + 2 * n_audited * delta * (at_least(low) - beta) / low, 1.0)
 
 
-def significance(n_audited: int, inclusion: str, confidence: float = CONFIDENCE) -> float:
-    """The p-value below which an epsilon is rejected. inclusion: "coin", or "half" where exactly half of the samples
-    (n_audited // 2) are members: to condition independent inclusion on that event, whose probability is
-    C(m, m // 2) / 2^m, raises the probability of any outcome at most by the factor 2^m / C(m, m // 2)."""
+def pooled_p_value(
+    epsilon: np.ndarray, n_correct: np.ndarray, n_guesses: np.ndarray, *, n_audited: int, delta: float, inclusion: str
+) -> np.ndarray:
+    """The p-value of all targets together, float64 (G, C).
+
+    epsilon: (G,), rising. n_correct, n_guesses: (C, T), of C candidate attacks on each of T targets. n_audited: of one
+    target. inclusion: "coin", or "half" where exactly half of the samples (n_audited // 2) are members: to condition
+    independent inclusion on that event, whose probability is C(m, m // 2) / 2^m, raises the probability of any outcome
+    at most by the factor 2^m / C(m, m // 2)."""
+    n_targets = n_correct.shape[1]
     if inclusion == "coin":
-        return 1.0 - confidence
+        totals = n_correct.sum(axis=1), n_guesses.sum(axis=1)
+        return p_value(epsilon[:, None], *totals, n_audited=n_targets * n_audited, delta=delta)
     half = n_audited // 2
     log_ways = gammaln(n_audited + 1) - gammaln(half + 1) - gammaln(n_audited - half + 1)
-    return (1.0 - confidence) * float(np.exp(log_ways - n_audited * np.log(2.0)))
+    p = p_value(epsilon[:, None, None], n_correct, n_guesses, n_audited=n_audited, delta=delta)  # (G, C, T)
+    p = np.clip(p * np.exp(n_audited * np.log(2.0) - log_ways), 1e-300, 1.0)
+    # (epsilon, delta)-private training is so for every larger epsilon: the p-value there holds for epsilon too.
+    p = np.minimum.accumulate(p[::-1])[::-1]
+    return chi2.sf(-2 * np.log(p).sum(axis=2), 2 * n_targets)  # Fisher
 
 
 def epsilon_lower_bound(
-    n_correct: int, n_guesses: int, *, n_audited: int, delta: float, inclusion: str, confidence: float = CONFIDENCE
+    n_correct: Sequence[int],
+    n_guesses: Sequence[int],
+    *,
+    n_audited: int,
+    delta: float,
+    inclusion: str,
+    confidence: float = CONFIDENCE,
 ) -> float:
-    """The largest epsilon that the guesses reject at this confidence, or 0; always finite.
+    """The largest epsilon that the guesses on all targets reject at this confidence, or 0; always finite.
 
-    n_correct <= n_guesses <= n_audited; delta: of the guarantee, 0 without one: then no pure epsilon below the bound
-    describes this training. 0 also where 2 n_audited delta > 1, since the p-value need not rise with epsilon there."""
-    p_limit = significance(n_audited, inclusion, confidence)
-    pure = float(_pure_bound(n_correct, n_guesses, p_limit))
-    if pure <= 0 or 2 * n_audited * delta > 1:
-        return 0.0
-    if not delta:
-        return pure
+    Not all of the models can then be (epsilon, delta)-private for any epsilon below it. n_correct <= n_guesses <=
+    n_audited: of each target, (T,); delta: of the weakest guarantee, 0 without one. The p-value need not rise with
+    epsilon; the bound is valid all the same, since training is private for every epsilon above its own too."""
+    correct, guesses = np.atleast_2d(n_correct), np.atleast_2d(n_guesses)  # (1, T)
 
-    def excess(epsilon: float) -> float:
-        return p_value(epsilon, n_correct, n_guesses, n_audited=n_audited, delta=delta) - p_limit
+    def p(epsilon: np.ndarray) -> np.ndarray:
+        p = pooled_p_value(epsilon, correct, guesses, n_audited=n_audited, delta=delta, inclusion=inclusion)
+        return p[:, 0]
 
-    if excess(0.0) >= 0:
-        return 0.0
-    return float(brentq(excess, 0.0, pure, xtol=1e-9)) if excess(pure) > 0 else pure
+    return _largest_rejected(p, 1.0 - confidence, n_samples=correct.size * n_audited)
 
 
-def _pure_bound(n_correct: np.ndarray | int, n_guesses: np.ndarray | int, p_limit: float) -> np.ndarray:
-    """The epsilon (delta = 0), possibly negative, with P[B >= n_correct] = p_limit: from the lower limit of Clopper and
-    Pearson. The counts may be fractions."""
-    n_correct, n_guesses = np.asarray(n_correct, dtype=np.float64), np.asarray(n_guesses, dtype=np.float64)
-    with np.errstate(divide="ignore"):
-        low = betaincinv(np.maximum(n_correct, 1e-9), n_guesses - n_correct + 1, p_limit)
-        return logit(np.where(n_correct > 0, low, 0.0))
+def _largest_rejected(
+    p: Callable[[np.ndarray], np.ndarray], significance: float, *, n_samples: int, n_zooms: int = 6
+) -> float:
+    """The largest epsilon >= 0 with p below the significance, 0 without one; exact to its range / (N_GRID - 1)^n_zooms.
+
+    p: of a rising grid (G,), returns (G,). n_samples: not even correct guesses on all of them reject the range's end.
+    p need not rise: what counts is the largest epsilon with p below the significance, however large p is below it."""
+    low, high = 0.0, max(float(logit(significance ** (1 / n_samples))), 0.0) + 0.1
+    for _ in range(n_zooms):
+        grid = np.linspace(low, high, N_GRID)
+        rejected = np.flatnonzero(p(grid[:-1]) < significance)
+        if not len(rejected):
+            break
+        low, high = grid[rejected[-1]], grid[rejected[-1] + 1]
+    return float(low)
 
 
 @dataclass(frozen=True)
 class HeldOutCounts:
-    """Scores of held-out shadows, counted at candidate thresholds.
+    """How many guesses on held-out shadows are correct, by their number.
 
-    thresholds: float64 (G,), rising, from -inf to inf; above: int64 (G, 2), non-members and members with score >=
-    threshold; n_shadows: how many the scores come from."""
+    k: int64 (G,), candidate numbers of guesses, rising from 0 to all; members, nonmembers: float64 (G,), how many of
+    the k highest scores are those of members, and of the k lowest of non-members, mean over the shadows."""
 
-    thresholds: np.ndarray
-    above: np.ndarray
-    n_shadows: int
+    k: np.ndarray
+    members: np.ndarray
+    nonmembers: np.ndarray
 
 
 def count_held_out(scores: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> HeldOutCounts:
     """scores: per held-out shadow, float64 (n,), higher = member, NaN = not scored. truths: bool (n,), its members."""
-    score, member = np.concatenate(scores), np.concatenate(truths)
-    member, score = member[~np.isnan(score)], score[~np.isnan(score)]
-    if not len(score):
-        return HeldOutCounts(np.array([-np.inf, np.inf]), np.zeros((2, 2), dtype=np.int64), len(scores))
-    tail = np.geomspace(1.0 / len(score), 0.5, THRESHOLDS_PER_TAIL)
-    ranks = np.unique(np.round(np.concatenate([tail, 1 - tail]) * (len(score) - 1)).astype(np.int64))
-    thresholds = np.unique(np.concatenate([[-np.inf], np.sort(score)[ranks], [np.inf]]))
-    sides = [np.sort(score[~member]), np.sort(score[member])]
-    above = np.stack([len(side) - np.searchsorted(side, thresholds, side="left") for side in sides], axis=1)
-    return HeldOutCounts(thresholds, above, len(scores))
+    ranked = [truth[_rank(score)] for score, truth in zip(scores, truths, strict=True)]
+    n = min(map(len, ranked))
+    tail = np.round(np.geomspace(1, max(n / 2, 1), CANDIDATES_PER_TAIL)).astype(np.int64)
+    k = np.unique(np.clip(np.concatenate([[0], tail, n - tail, [n]]), 0, n))
+    members, nonmembers = (
+        np.mean([np.append(0, np.cumsum(side))[k] for side in sides], axis=0)
+        for sides in ([truth[::-1] for truth in ranked], [~truth for truth in ranked])
+    )
+    return HeldOutCounts(k, members, nonmembers)
 
 
-def choose_thresholds(
-    counts: Mapping[str, HeldOutCounts], *, n_audited: int, inclusion: str
-) -> tuple[str, float, float]:
-    """(attack, threshold_low, threshold_high) with the largest pure bound on the held-out guesses per shadow.
+def _rank(score: np.ndarray) -> np.ndarray:
+    """The samples that have a score, from the lowest to the highest; ties by index."""
+    order = np.argsort(score, kind="stable")  # NaN last
+    return order[: np.count_nonzero(~np.isnan(score))]
 
-    counts: by attack, at least one. The target's scores and membership are not used, so the bound stays valid."""
-    p_limit = significance(n_audited, inclusion)
-    choices = []
+
+def choose_guesses(
+    counts: Mapping[str, HeldOutCounts], *, n_targets: int, n_audited: int, delta: float, inclusion: str
+) -> tuple[str, int, int]:
+    """(attack, k+, k-) with the largest bound at this delta for the mean counts of the held-out shadows.
+
+    counts: by attack, at least one. The targets' scores and membership are not used, so the bound stays valid."""
+    choices, n_correct, n_guesses = [], [], []
     for attack, held_out in counts.items():
-        thresholds, above = held_out.thresholds, held_out.above
-        low, high = np.triu_indices(len(thresholds))
-        below = above[0] - above  # (G, 2)
-        n_correct = (above[high, 1] + below[low, 0]) / held_out.n_shadows
-        n_wrong = (above[high, 0] + below[low, 1]) / held_out.n_shadows
-        bounds = _pure_bound(n_correct, n_correct + n_wrong, p_limit)
-        best = int(np.argmax(bounds))
-        choices.append((float(bounds[best]), attack, float(thresholds[low[best]]), float(thresholds[high[best]])))
-    _, attack, threshold_low, threshold_high = max(choices, key=lambda choice: choice[0])
-    return attack, threshold_low, threshold_high
+        high, low = np.nonzero(held_out.k[:, None] + held_out.k <= held_out.k[-1])
+        choices += [(attack, *pair) for pair in zip(held_out.k[high].tolist(), held_out.k[low].tolist(), strict=True)]
+        n_correct.append(held_out.members[high] + held_out.nonmembers[low])
+        n_guesses.append(held_out.k[high] + held_out.k[low])
+    correct, guesses = np.concatenate(n_correct), np.concatenate(n_guesses)
+    # Leave out the choices to which another has as many correct guesses and no more wrong ones.
+    order = np.lexsort([-correct, guesses - correct])
+    order = order[np.diff(np.maximum.accumulate(correct[order]), prepend=-1) > 0]
+    # The targets are expected to be alike. With exact halves, what is best for one of them is best for all.
+    n_alike = n_targets if inclusion == "coin" else 1
+    correct, guesses = (np.repeat(value[order][:, None], n_alike, axis=1) for value in (correct, guesses))  # (C, T)
+
+    def p(epsilon: np.ndarray) -> np.ndarray:
+        return pooled_p_value(epsilon, correct, guesses, n_audited=n_audited, delta=delta, inclusion=inclusion)
+
+    n_samples = n_alike * n_audited
+    best = _largest_rejected(lambda grid: p(grid).min(axis=1), 1 - CONFIDENCE, n_samples=n_samples, n_zooms=2)
+    return choices[order[p(np.array([best]))[0].argmin()]]
 
 
-def count_guesses(
-    score: np.ndarray, member: np.ndarray, *, threshold_low: float, threshold_high: float
-) -> tuple[int, int]:
-    """(n_correct, n_guesses) of one target. score: float64 (N,), NaN = abstain; member: bool (N,), the truth."""
-    guessed_in, guessed_out = score >= threshold_high, score < threshold_low
-    n_correct = int((guessed_in & member).sum() + (guessed_out & ~member).sum())
-    return n_correct, int(guessed_in.sum() + guessed_out.sum())
+def is_fair(n_members: ArrayLike, n_samples: int, *, n_tests: int = 1) -> bool:
+    """Whether all of these numbers can be those of n_samples independent draws with probability 1/2.
+
+    Two-sided tests, at a significance of 1e-6 for n_tests of them together: true members never fail them by chance."""
+    smaller = np.minimum(n_members, n_samples - np.asarray(n_members))
+    return bool(np.all(2 * binom.cdf(smaller, n_samples, 0.5) >= 1e-6 / n_tests))
+
+
+def count_guesses(score: np.ndarray, member: np.ndarray, *, n_high: int, n_low: int) -> tuple[int, int]:
+    """(n_correct, n_guesses) of one target: its n_high highest and n_low lowest scores, fewer where fewer are scored.
+
+    score: float64 (N,), higher = member, NaN = not scored, which may depend on the shadows alone; member: bool (N,)."""
+    truth = member[_rank(score)]
+    n_high = min(n_high, len(truth))
+    n_low = min(n_low, len(truth) - n_high)
+    n_correct = truth[len(truth) - n_high :].sum() + (~truth[:n_low]).sum()
+    return int(n_correct), n_high + n_low

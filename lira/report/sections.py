@@ -110,9 +110,9 @@ def epsilon(results: Results) -> dict:
     rows = []
     for row in table.itertuples():
         guesses = cell(f"{row.n_correct:,} of {row.n_guesses:,}", f"{row.n_audited:,} audited")
-        bounds = text.epsilon(row.epsilon_lower), text.epsilon(row.epsilon_upper), f"{row.delta:g}"
-        rows.append(line(row.target, [row.attack, *bounds, guesses]))
-    head = ["target", "attack", "epsilon at least", "at most", "delta", "correct guesses"]
+        bounds = (text.epsilon(value) for value in (row.epsilon_lower, row.epsilon_max, row.epsilon_upper))
+        rows.append(line(row.target, [row.attack, *bounds, f"{row.delta:g}", guesses]))
+    head = ["target", "attack", "epsilon at least", "if all correct", "at most", "delta", "correct guesses"]
     return {"lines": text.audit_lines(table), "rows": rows, "head": head}
 
 

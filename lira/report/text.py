@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from lira.attacks.metrics import FALSE_POSITIVE_RATES
+from lira.attacks.tables import POOLED
 from lira.report.results import Results
 
 WIDTH = 80  # columns of the terminal
@@ -57,34 +58,40 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def verdict(audit: pd.DataFrame) -> pd.Series:
+    """The row of audit.csv that stands for all targets: the pooled one, or that of the only target."""
+    pooled = audit[audit.target == POOLED]
+    return (pooled if len(pooled) else audit).iloc[0]
+
+
 def audit_lines(audit: pd.DataFrame) -> list[str]:
     """The audit in sentences: the lower bound on epsilon, the accountant's upper bound, and every violation.
 
-    audit: audit.csv, one row per target."""
-    bounded = audit.dropna(subset="epsilon_lower")
-    if not len(bounded):
-        return ["No lower bound on epsilon: the members of these targets were not drawn as the audit assumes."]
-    lower, several = bounded.epsilon_lower.median(), len(bounded) > 1
-    share = bounded.n_correct.sum() / max(bounded.n_guesses.sum(), 1)
-    lines = [
-        f"At {bounded.confidence.iloc[0]:.0%} confidence the epsilon of this training is at least {epsilon(lower)} "
-        + (f"(median over {len(bounded)} targets; " if several else "(")
-        + f"{bounded.attack.iloc[0]}, {bounded.n_guesses.mean():,.0f} of {bounded.n_audited.mean():,.0f} samples "
-        f"guessed, {percent(share)} of the guesses correct)."
-    ]
-    if lower <= 0:
-        lines[0] += " The audit detects no leakage, which does not prove that there is none."
-    if several:
-        lines[0] += " Each target's bound holds by itself at that confidence, not all of them together."
-    guaranteed = bounded.dropna(subset="epsilon_upper")
-    if not len(guaranteed):
+    audit: audit.csv, one row per target and, of several, one of all targets pooled."""
+    row, n_targets = verdict(audit), int((audit.target != POOLED).sum())
+    if isnan(row.epsilon_lower):
+        lines = ["No lower bound on epsilon: the members of these targets were not drawn as the audit assumes."]
+    else:
+        n_pooled = int(audit[audit.target != POOLED].epsilon_lower.notna().sum())
+        lines = [
+            f"At {row.confidence:.0%} confidence the epsilon of this training is at least {epsilon(row.epsilon_lower)} "
+            + (f"({plural(n_pooled, 'target')} pooled; " if n_targets > 1 else "(")
+            + f"{row.attack}, {row.n_guesses:,} of {row.n_audited:,} samples guessed, "
+            f"{percent(row.n_correct / max(row.n_guesses, 1))} of the guesses correct). If all samples were guessed "
+            f"correctly, the audit would show {epsilon(row.epsilon_max)}."
+        ]
+        if row.epsilon_lower <= 0:
+            lines[0] += " It detects no leakage, which does not prove that there is none."
+    if isnan(row.epsilon_upper):
         return [*lines, "Training without differential privacy guarantees no upper bound."]
-    upper = f"{epsilon(guaranteed.epsilon_upper.median())}, at delta {guaranteed.delta.iloc[0]:g}"
+    upper = f"{epsilon(row.epsilon_upper)}, at delta {row.delta:g}"
     lines.append(f"By the accountant it is at most {upper}: each model's guarantee, for its own training set.")
-    for row in guaranteed[guaranteed.epsilon_lower > guaranteed.epsilon_upper].itertuples():
+    for violation in audit[audit.epsilon_lower > audit.epsilon_upper].itertuples():
+        pooled = violation.target == POOLED
         lines.append(
-            f"VIOLATION: {row.target} shows epsilon {epsilon(row.epsilon_lower)} or more, above the guaranteed "
-            f"{epsilon(row.epsilon_upper)}: its training is less private than guaranteed."
+            f"VIOLATION: {'the pooled targets show' if pooled else f'{violation.target} shows'} epsilon "
+            f"{epsilon(violation.epsilon_lower)} or more, above the guaranteed {epsilon(violation.epsilon_upper)}: "
+            f"{'their' if pooled else 'its'} training is less private than guaranteed."
         )
     return lines
 

@@ -167,14 +167,18 @@ def test_the_exposed_members_are_those_of_samples_csv(tmp_path):
 
 def test_the_audit_is_that_of_audit_csv(tmp_path):
     run = attacked_run(tmp_path)
-    columns = "target,attack,epsilon_lower,epsilon_upper,delta,confidence,n_audited,n_guesses,n_correct"
-    rows = ["target_00,lira,1.234,8.5,1e-05,0.95,40,12,11", "target_01,lira,,,0,0.95,40,10,10"]
+    columns = (
+        "target,kind,attack,epsilon_lower,epsilon_upper,delta,confidence,n_audited,n_guesses,n_correct,epsilon_max"
+    )
+    rows = ["target_00,one-run,lira,1.234,8.5,1e-05,0.95,40,12,11,2.5", "target_01,one-run,lira,,,0,0.95,40,10,10,"]
+    rows.append("pooled,one-run,lira,1.234,8.5,1e-05,0.95,40,12,11,2.5")
     (tmp_path / "audit.csv").write_text("\n".join([columns, *rows]) + "\n")
     part = section(page_of(run), "epsilon")
     assert [text(line) for line in part.iter("p")] == audit_lines(pd.read_csv(tmp_path / "audit.csv"))
     assert table(part)[1:] == [
-        ["target_00", "lira", "1.23", "8.50", "1e-05", "11 of 12|40 audited"],
-        ["target_01", "lira", "-", "-", "0", "10 of 10|40 audited"],
+        ["target_00", "lira", "1.23", "2.50", "8.50", "1e-05", "11 of 12|40 audited"],
+        ["target_01", "lira", "-", "-", "-", "0", "10 of 10|40 audited"],
+        ["pooled", "lira", "1.23", "2.50", "8.50", "1e-05", "11 of 12|40 audited"],
     ]
 
 

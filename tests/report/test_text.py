@@ -10,7 +10,8 @@ import pytest
 from lira.attacks import tables
 from lira.attacks.held_out import AttackResult
 from lira.attacks.registry import ATTACKS
-from lira.report.text import WIDTH, audit_lines, audit_summary, has_colours, terminal_table
+from lira.attacks.tables import POOLED
+from lira.report.text import WIDTH, audit_lines, audit_summary, has_colours, terminal_table, verdict
 from tests.helpers.attack_inputs import N, inputs_and_results, truths
 
 
@@ -88,49 +89,68 @@ def test_colours_are_for_terminals_with_colours(monkeypatch):
 # --- the audit -----------------------------------------------------------------------------------------------------
 
 
-def audit(lower, upper):
-    """audit.csv with one target for each pair of bounds."""
+def audit(lower, upper, pooled=None):
+    """audit.csv with one target for each pair of bounds, and a pooled row with these bounds."""
     rows = {"epsilon_lower": lower, "epsilon_upper": upper, "target": [f"target_{i:02d}" for i in range(len(lower))]}
-    common = dict(attack="lira", delta=1e-5, confidence=0.95, n_audited=1000, n_guesses=100, n_correct=80)
-    return pd.DataFrame(rows).assign(**common)
+    common = dict(kind="one-run", attack="lira", delta=1e-5, confidence=0.95, n_audited=1000, n_guesses=100)
+    table = pd.DataFrame(rows).assign(**common, n_correct=80, epsilon_max=5.5)
+    if pooled is None:
+        return table
+    last = dict(target=POOLED, epsilon_lower=pooled, epsilon_upper=max(upper), n_audited=4000, n_guesses=400)
+    return pd.concat([table, table[-1:].assign(**last, n_correct=300, epsilon_max=6.5)], ignore_index=True)
 
 
 def test_the_audit_of_one_target_without_dp():
     assert audit_lines(audit([0.5], [np.nan])) == [
         "At 95% confidence the epsilon of this training is at least 0.50 "
-        "(lira, 100 of 1,000 samples guessed, 80.0% of the guesses correct).",
+        "(lira, 100 of 1,000 samples guessed, 80.0% of the guesses correct). "
+        "If all samples were guessed correctly, the audit would show 5.50.",
         "Training without differential privacy guarantees no upper bound.",
     ]
 
 
-def test_the_audit_of_several_targets_is_their_median():
-    lower, upper = audit_lines(audit([0.5, 3.0, 1.0], [8.0, 8.0, 8.0]))
-    assert "at least 1.00 (median over 3 targets; lira, 100 of" in lower
-    assert lower.endswith("Each target's bound holds by itself at that confidence, not all of them together.")
-    assert upper.startswith("By the accountant it is at most 8.00, at delta 1e-05: each model's guarantee")
+def test_the_audit_of_several_targets_is_that_of_all_together():
+    lower, upper = audit_lines(audit([0.5, 3.0, 1.0], [8.0, 8.0, 9.0], pooled=3.5))
+    assert lower == (
+        "At 95% confidence the epsilon of this training is at least 3.50 "
+        "(3 targets pooled; lira, 400 of 4,000 samples guessed, 75.0% of the guesses correct). "
+        "If all samples were guessed correctly, the audit would show 6.50."
+    )
+    assert upper.startswith("By the accountant it is at most 9.00, at delta 1e-05: each model's guarantee")
+
+
+def test_the_verdict_is_the_pooled_row_or_the_only_one():
+    assert verdict(audit([0.5], [8.0])).target == "target_00"
+    assert verdict(audit([0.5, 3.0], [8.0, 8.0], pooled=3.5)).epsilon_lower == 3.5
 
 
 def test_each_violation_is_named():
-    *_, violation = lines = audit_lines(audit([0.5, 9.0, 8.0], [8.0, 8.0, 8.0]))
+    *_, violation = lines = audit_lines(audit([0.5, 9.0, 8.0], [8.0, 8.0, 8.0], pooled=7.0))
     assert len(lines) == 3
-    assert violation.startswith("VIOLATION: target_01 shows epsilon 9.00 or more, above the guaranteed 8.00")
+    assert violation.startswith("VIOLATION: target_01 shows epsilon 9.00 or more, above the guaranteed 8.00: its")
+    *_, violation = lines = audit_lines(audit([7.5, 7.5], [8.0, 8.0], pooled=8.1))
+    assert len(lines) == 3
+    assert violation.startswith(
+        "VIOLATION: the pooled targets show epsilon 8.10 or more, above the guaranteed 8.00: th"
+    )
 
 
 def test_a_bound_of_zero_is_no_proof():
     (lower, _) = audit_lines(audit([0.0], [2.0]))
     assert "at least 0.00" in lower
-    assert lower.endswith("The audit detects no leakage, which does not prove that there is none.")
+    assert lower.endswith("would show 5.50. It detects no leakage, which does not prove that there is none.")
 
 
-def test_targets_without_a_bound_are_left_out():
-    lower, _ = audit_lines(audit([np.nan, 0.5], [np.nan, np.nan]))
-    assert "at least 0.50 (lira" in lower
-    (line,) = audit_lines(audit([np.nan], [8.0]))
-    assert line.startswith("No lower bound on epsilon: the members of these targets were not drawn")
+def test_targets_without_a_bound_are_not_counted():
+    lower, _ = audit_lines(audit([np.nan, 0.5], [np.nan, np.nan], pooled=0.5))
+    assert "at least 0.50 (1 target pooled; lira" in lower
+    lines = audit_lines(audit([np.nan], [8.0]))
+    assert lines[0].startswith("No lower bound on epsilon: the members of these targets were not drawn")
+    assert lines[1].startswith("By the accountant it is at most 8.00")
 
 
 def test_the_audit_is_wrapped_for_the_terminal():
-    table = audit([9.0, 0.5], [8.0, 8.0])
+    table = audit([9.0, 0.5], [8.0, 8.0], pooled=9.0)
     lines = audit_summary(table).splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert " ".join(lines) == " ".join(audit_lines(table))
