@@ -24,7 +24,8 @@ _COLUMNS = {  # table -> the columns that the report reads
     "samples.csv": "target sample label member",
     "classes.csv": "attack class accuracy auc n_guesses",
     "curve.csv": "attack target accuracy shadows",
-    "audit.csv": "target kind attack epsilon_lower epsilon_upper delta confidence n_audited n_guesses n_correct epsilon_max",
+    "audit.csv": "target kind attack epsilon_lower epsilon_upper epsilon_max delta confidence n_audited n_guesses "
+    "n_correct",
     "models.csv": "role index test_accuracy train_accuracy seconds",
 }
 _WRITTEN_BY = {"curve.csv": "attack_lira.py with --curve", "models.csv": "train_model.py"}  # others: attack_lira.py

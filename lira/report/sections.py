@@ -112,7 +112,7 @@ def epsilon(results: Results) -> dict:
         guesses = cell(f"{row.n_correct:,} of {row.n_guesses:,}", f"{row.n_audited:,} audited")
         bounds = (text.epsilon(value) for value in (row.epsilon_lower, row.epsilon_max, row.epsilon_upper))
         rows.append(line(row.target, [row.attack, *bounds, f"{row.delta:g}", guesses]))
-    head = ["target", "attack", "epsilon at least", "if all correct", "at most", "delta", "correct guesses"]
+    head = ["target", "attack", "epsilon at least", "could have shown", "at most", "delta", "correct guesses"]
     return {"lines": text.audit_lines(table), "rows": rows, "head": head}
 
 

@@ -77,11 +77,11 @@ def audit_lines(audit: pd.DataFrame) -> list[str]:
             f"At {row.confidence:.0%} confidence the epsilon of this training is at least {epsilon(row.epsilon_lower)} "
             + (f"({plural(n_pooled, 'target')} pooled; " if n_targets > 1 else "(")
             + f"{row.attack}, {row.n_guesses:,} of {row.n_audited:,} samples guessed, "
-            f"{percent(row.n_correct / max(row.n_guesses, 1))} of the guesses correct). If all samples were guessed "
-            f"correctly, the audit would show {epsilon(row.epsilon_max)}."
+            f"{percent(row.n_correct / max(row.n_guesses, 1))} of the guesses correct). The most that so many "
+            f"samples could have shown is {epsilon(row.epsilon_max)}."
         ]
         if row.epsilon_lower <= 0:
-            lines[0] += " It detects no leakage, which does not prove that there is none."
+            lines[0] += " The audit detects no leakage, which does not prove that there is none."
     if isnan(row.epsilon_upper):
         return [*lines, "Training without differential privacy guarantees no upper bound."]
     upper = f"{epsilon(row.epsilon_upper)}, at delta {row.delta:g}"

@@ -28,12 +28,12 @@ def naive_p_value(epsilon, n_correct, n_guesses, *, n_audited, delta):
     return min(sum(mass[n_correct:]) + 2 * n_audited * delta * alpha, 1.0)
 
 
-def naive_bound(p, p_limit, step=0.01):
+def naive_bound(p, p_limit, step=0.05):
     """The largest epsilon of a grid with p(epsilon) below the limit, or 0."""
     return max([0.0, *(epsilon for epsilon in np.arange(0.0, 10.0, step) if p(epsilon) < p_limit)])
 
 
-CASES = [(20, 20, 20), (20, 20, 100), (55, 60, 200), (70, 100, 100), (0, 10, 30), (5, 10, 30), (1, 1, 1), (0, 0, 5)]
+CASES = [(20, 20, 20), (20, 20, 100), (55, 60, 100), (40, 50, 50), (0, 10, 30), (5, 10, 30), (1, 1, 1), (0, 0, 5)]
 
 
 @pytest.mark.parametrize("delta", [0.0, 1e-4, 2e-3, 0.03])
@@ -49,7 +49,7 @@ def test_p_value_and_bound_are_those_of_the_formula(n_correct, n_guesses, n_audi
     p = p_value(epsilons, n_correct, n_guesses, n_audited=n_audited, delta=delta)
     np.testing.assert_allclose(p, expected, rtol=1e-10)
     bound = epsilon_lower_bound([n_correct], [n_guesses], n_audited=n_audited, delta=delta, inclusion="coin")
-    assert naive_bound(naive, 0.05) <= bound + 1e-6 <= naive_bound(naive, 0.05) + 0.0101
+    assert naive_bound(naive, 0.05) <= bound + 1e-6 <= naive_bound(naive, 0.05) + 0.0501
 
 
 def test_p_values_of_random_counts():
@@ -69,6 +69,16 @@ def test_a_p_value_that_falls_again_rejects_what_it_rejects():
 
     assert audit._largest_rejected(p, 0.05, n_samples=100) == pytest.approx(3, abs=1e-5)
     assert audit._largest_rejected(lambda epsilon: 0 * epsilon + 0.5, 0.05, n_samples=100) == 0.0
+
+
+def test_p_values_that_fall_again_are_combined_as_what_they_reject(monkeypatch):
+    """Training that is private for epsilon 0 or 1 is so for epsilon 2: the p-value there holds for them too."""
+    monkeypatch.setattr(
+        audit, "p_value", lambda epsilon, *args, **how: np.array([0.9, 0.5, 0.01, 0.4]).reshape(4, 1, 1)
+    )
+    counts = np.ones((1, 1))
+    p = audit.pooled_p_value(np.arange(4.0), counts, counts, n_audited=1, delta=0.0, inclusion="half")[:, 0]
+    np.testing.assert_allclose(p, [0.02, 0.02, 0.02, 0.8])  # C(1, 0) / 2: one sample is a member or none
 
 
 def test_bounds_in_closed_form():
@@ -133,7 +143,7 @@ def test_exact_halves_are_conditioned_and_combined_by_fisher(n_correct, n_audite
         return math.exp(-half_statistic) * sum(half_statistic**k / math.factorial(k) for k in range(len(p)))
 
     bound = epsilon_lower_bound(n_correct, [40] * len(n_correct), n_audited=n_audited, delta=delta, inclusion="half")
-    assert 0 < naive_bound(combined, 0.05) <= bound + 1e-6 <= naive_bound(combined, 0.05) + 0.0101
+    assert 0 < naive_bound(combined, 0.05) <= bound + 1e-6 <= naive_bound(combined, 0.05) + 0.0501
 
 
 # --- coverage ------------------------------------------------------------------------------------------------------
@@ -146,7 +156,7 @@ def test_exact_halves_are_conditioned_and_combined_by_fisher(n_correct, n_audite
 )
 def test_the_bound_exceeds_the_truth_in_at_most_5_percent(mechanism, n_targets, inclusion):
     """1,000 audits of each: benchmarks/attacks_coverage.py --audit."""
-    bounds = audit_bounds(mechanism, 200, n_targets=n_targets, inclusion=inclusion, audits=200, choices=2, seed=1)
+    bounds = audit_bounds(mechanism, 200, n_targets=n_targets, inclusion=inclusion, audits=200, choices=1, seed=1)
     assert (bounds > mechanism.epsilon).sum() <= binom.ppf(0.999, 200, 0.05)
     if mechanism.epsilon and inclusion == "coin":
         assert np.median(bounds) > mechanism.epsilon / 2, "the bound is too loose"
@@ -194,7 +204,7 @@ def test_the_choice_is_the_best_of_all_attacks_and_numbers(inclusion, delta):
         n_correct, n_guesses = count_guesses(score, truth, n_high=n_high, n_low=n_low)
         return epsilon_lower_bound([n_correct], [n_guesses], **how)
 
-    others = [(high, low) for high in range(0, 501, 25) for low in range(0, 501 - high, 25)]
+    others = [(high, low) for high in range(0, 501, 50) for low in range(0, 501 - high, 50)]
     assert bound(n_high, n_low) >= max(bound(*pair) for pair in others) - 0.05
     assert n_high + n_low < 300, "abstains where nothing is exposed"
 
@@ -219,9 +229,15 @@ def test_the_number_of_guesses_is_fixed_and_ties_are_broken_by_index():
     assert count_guesses(score, member, n_high=2, n_low=2) == (2, 4)
     assert count_guesses(score, member, n_high=3, n_low=2) == (3, 5)
     assert count_guesses(score, member, n_high=4, n_low=9) == (4, 5), "all that have a score, none of them twice"
+    assert count_guesses(np.arange(200.0) % 2, np.arange(200) >= 100, n_high=50, n_low=50) == (100, 100)
     assert count_guesses(score, member, n_high=0, n_low=0) == (0, 0)
     assert count_guesses(np.full(6, np.nan), member, n_high=3, n_low=3) == (0, 0)
     assert epsilon_lower_bound([0], [0], n_audited=5, **PURE) == 0.0
+
+
+def test_without_held_out_scores_nothing_is_guessed():
+    counts = {"attack": count_held_out([np.full(6, np.nan)], [np.arange(6) < 3])}
+    assert choose_guesses(counts, n_targets=1, n_audited=6, delta=1e-5, inclusion="half") == ("attack", 0, 0)
 
 
 def test_numbers_that_fair_draws_do_not_give():

@@ -244,6 +244,8 @@ def test_names_and_paths_are_escaped(tmp_path):
 def test_two_runs_side_by_side(tmp_path, monkeypatch):
     skip_figures(monkeypatch)
     runs = two_runs(tmp_path)
+    for run, bounds in zip(runs, ([1.0, 2.0, 3.0], [4.0, 6.0, np.nan]), strict=True):  # two targets, and pooled
+        run.save_table("audit.csv", pd.read_csv(run.results / "audit.csv").assign(epsilon_lower=bounds))
     path = html.compare(str(tmp_path), ["dp", str(tmp_path / "plain")])
     tree = parse(path.read_text())
     rows = table(section(tree, "runs"))
@@ -256,7 +258,7 @@ def test_two_runs_side_by_side(tmp_path, monkeypatch):
         assert row[1:4] == ["65.0%", strongest, f"{n_correct / n_guesses:.1%}|[{low:.1%}, {high:.1%}]"]
         assert row[4].startswith(f"{mean.auc:.3f}|")
         assert f"{n_correct / n_guesses:.1%} [{low:.1%}, {high:.1%}]" in text(section(tree, "accuracy"))
-    assert [row[-1] for row in rows[1:]] == ["3.40", "-"]
+    assert [row[-2:] for row in rows[1:]] == [["3.00", "3.40"], ["-", "-"]]
     settings = {row[0]: row[1:] for row in table(section(tree, "settings"))[1:]}
     assert settings == {"privacy": ["DP-SGD, noise multiplier 1.0, clipping norm 0.1", "without differential privacy"]}
 

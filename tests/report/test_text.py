@@ -104,7 +104,7 @@ def test_the_audit_of_one_target_without_dp():
     assert audit_lines(audit([0.5], [np.nan])) == [
         "At 95% confidence the epsilon of this training is at least 0.50 "
         "(lira, 100 of 1,000 samples guessed, 80.0% of the guesses correct). "
-        "If all samples were guessed correctly, the audit would show 5.50.",
+        "The most that so many samples could have shown is 5.50.",
         "Training without differential privacy guarantees no upper bound.",
     ]
 
@@ -114,7 +114,7 @@ def test_the_audit_of_several_targets_is_that_of_all_together():
     assert lower == (
         "At 95% confidence the epsilon of this training is at least 3.50 "
         "(3 targets pooled; lira, 400 of 4,000 samples guessed, 75.0% of the guesses correct). "
-        "If all samples were guessed correctly, the audit would show 6.50."
+        "The most that so many samples could have shown is 6.50."
     )
     assert upper.startswith("By the accountant it is at most 9.00, at delta 1e-05: each model's guarantee")
 
@@ -138,7 +138,7 @@ def test_each_violation_is_named():
 def test_a_bound_of_zero_is_no_proof():
     (lower, _) = audit_lines(audit([0.0], [2.0]))
     assert "at least 0.00" in lower
-    assert lower.endswith("would show 5.50. It detects no leakage, which does not prove that there is none.")
+    assert lower.endswith("have shown is 5.50. The audit detects no leakage, which does not prove that there is none.")
 
 
 def test_targets_without_a_bound_are_not_counted():
