@@ -5,9 +5,12 @@ statistics of the remaining shadows are the features, its true membership the la
 logistic regression on piecewise-linear splines and gradient-boosted trees, and the sum of their log odds: the first is
 accurate in the tails, the second where features interact. Deterministic for a seed.
 
+The classifier of the targets is trained on all pairs. A held-out shadow, for thresholds, is scored by another, of which
+neither examples nor statistics know its pair: whatever membership reveals then, it reveals of the target.
+
 Letters: R models, N target samples, A queries, F features, n examples."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -20,8 +23,11 @@ from lira.attacks.statistics import Statistics
 FEATURE_ATTACKS = ("lira-bayes", "lira", "lira-pooled", "rmia", "ratio", "loss")
 LONG_TAILED = ("lira", "lira-pooled")
 MAX_EXAMPLES = 200_000  # examples trained on, drawn evenly over the shadows
+MAX_NESTED_EXAMPLES = 50_000  # where a classifier scores one held-out pair
 KNOTS = 8
 BLOCK = 65536  # examples scored at a time
+
+Classifier = Callable[[np.ndarray], np.ndarray]  # score(values (m, F)) -> float64 (m,)
 
 
 def features(statistics: Statistics, phi: np.ndarray, scores: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -41,45 +47,32 @@ def features(statistics: Statistics, phi: np.ndarray, scores: Mapping[str, np.nd
 
 
 class Examples:
-    """Features and memberships of the held-out shadows, by groups of shadows that were held out together.
+    """Features and memberships of held-out shadows.
 
-    max_per_shadow: examples used of each shadow, drawn at random from the seed."""
+    n_shadows: how many will be added; each may add as many examples, drawn at random from the seed."""
 
     def __init__(self, n_shadows: int, seed: int):
         self.max_per_shadow = max(1, MAX_EXAMPLES // max(n_shadows, 1))
         self.generator = np.random.default_rng((seed, 2))
-        self.groups: list[list[tuple[np.ndarray, np.ndarray]]] = []
-
-    def new_group(self) -> None:
-        self.groups.append([])
+        self.values: list[np.ndarray] = []
+        self.members: list[np.ndarray] = []
 
     def add(self, values: np.ndarray, member: np.ndarray) -> None:
-        """values: float64 (n, F); member: bool (n,). Pairs with a missing side are left out."""
+        """values: float64 (n, F); member: bool (n,), of one shadow. Examples with a missing side are left out."""
         complete = np.flatnonzero(~np.isnan(values).any(axis=1))
         if len(complete) > self.max_per_shadow:
             complete = np.sort(self.generator.permutation(complete)[: self.max_per_shadow])
-        self.groups[-1].append((values[complete], member[complete]))
+        self.values.append(values[complete])
+        self.members.append(member[complete])
 
-    def of(self, groups: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
-        """(features (n, F), memberships (n,)) of the groups with these numbers."""
-        values, members = zip(*(example for group in groups for example in self.groups[group]), strict=True)
-        return np.concatenate(values), np.concatenate(members)
-
-
-def held_out_scores(examples: Examples, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(score, member) of each shadow, from models trained on the other half of the groups."""
-    numbers = range(len(examples.groups))
-    if len(numbers) < 2:
-        return []
-    result = []
-    for half in (0, 1):
-        score = train(*examples.of([number for number in numbers if number % 2 != half]), seed=seed)
-        for number in numbers[half::2]:
-            result += [(score(values), member) for values, member in examples.groups[number]]
-    return result
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """(features (n, F), memberships (n,)) of all of them."""
+        if not self.values:
+            return np.empty((0, 0)), np.empty(0, dtype=bool)
+        return np.concatenate(self.values), np.concatenate(self.members)
 
 
-def train(values: np.ndarray, member: np.ndarray, *, seed: int) -> Callable[[np.ndarray], np.ndarray]:
+def train(values: np.ndarray, member: np.ndarray, *, seed: int) -> Classifier:
     """Fit both models. values: float64 (n, F), finite; member: bool (n,). Returns score(values (m, F)) -> float64 (m,).
 
     The score is the sum of two log odds, higher = member; NaN for rows with NaN, and everywhere unless there are

@@ -199,6 +199,12 @@ class Statistics:
             left_out.append((shadow, removed))
         return Statistics(self.phi, self.member, included, count, parent=self, left_out=left_out)
 
+    def take(self, samples: np.ndarray) -> "Statistics":
+        """The statistics of these samples, int (n,)."""
+        return Statistics(
+            self.phi[:, samples], self.member[:, samples], self.included[:, samples], self.count[:, samples]
+        )
+
     def sums(self, quantity: str) -> _Sums:
         """The sums of one of QUANTITIES."""
         if quantity not in self._sums:

@@ -22,19 +22,56 @@ def equal_counts(generator, n_models, n_samples):
     return generator.permuted(np.tile(np.arange(n_models)[:, None] < n_models // 2, (1, n_samples)), axis=0)
 
 
-DESIGNS = {"pairs": pairs, "halves": halves, "equal": equal_counts}
+def coins(generator, n_models, n_samples):
+    """Every sample in every model with probability 1/2, independently."""
+    return generator.random((n_models, n_samples)) < 0.5
+
+
+def equal_but_one_sample(generator, n_models, n_samples):
+    """Equal counts, but for sample 0, which is in one model more or less."""
+    member = equal_counts(generator, n_models, n_samples)
+    member[0, 0] = ~member[0, 0]
+    return member
+
+
+def equal_less_one(generator, n_models, n_samples):
+    """Equal counts over an even number of models, of which one is lost: n_models of them, or one more."""
+    return equal_counts(generator, n_models + 1 + (n_models + 1) % 2, n_samples)[:-1]
+
+
+def equal_less_two(generator, n_models, n_samples):
+    """Equal counts over two models more, which are lost."""
+    return equal_counts(generator, n_models + 2, n_samples)[:-2]
+
+
+def pairs_less_one(generator, n_models, n_samples):
+    """Complementary pairs, of which one lost a model: n_models of them, or one more."""
+    return pairs(generator, n_models + 1 + (n_models + 1) % 2, n_samples)[:-1]
+
+
+DESIGNS = {
+    "pairs": pairs,
+    "pairs less one": pairs_less_one,
+    "halves": halves,
+    "coins": coins,
+    "equal": equal_counts,
+    "equal but one sample": equal_but_one_sample,
+    "equal less one": equal_less_one,
+    "equal less two": equal_less_two,
+}
+OVER_ALL = {"equal over all": equal_counts, "equal over all less one": equal_less_one}  # targets and shadows together
 
 
 def members(generator, n_targets, n_shadows, n_samples, design):
-    """bool (M, N). Targets draw independently, shadows by the design; "equal over all" includes the targets."""
-    if design == "equal over all":
-        return equal_counts(generator, n_targets + n_shadows, n_samples)
+    """bool (M, N). Targets draw independently, shadows by the design; one OVER_ALL includes the targets."""
+    if design in OVER_ALL:
+        return OVER_ALL[design](generator, n_targets + n_shadows, n_samples)
     targets = halves(generator, n_targets, n_samples)
     return np.concatenate([targets, DESIGNS[design](generator, n_shadows, n_samples)])
 
 
 def scores(seed, *, n_targets=1, n_shadows=8, n_samples=50, n_queries=1, gap=1.0, design="pairs", kind="normal"):
-    """(phi (M, N, A), member (M, N))."""
+    """(phi (M, N, A), member (M, N)). With a design that lost a model there may be one shadow more than n_shadows."""
     generator = np.random.default_rng(seed)
     member = members(generator, n_targets, n_shadows, n_samples, design)
     mean_out = generator.normal(2.0, 3.0, size=(n_samples, 1))
