@@ -23,7 +23,7 @@ from lira.attacks.statistics import Statistics
 FEATURE_ATTACKS = ("lira-bayes", "lira", "lira-pooled", "rmia", "ratio", "loss")
 LONG_TAILED = ("lira", "lira-pooled")
 MAX_EXAMPLES = 200_000  # examples trained on, drawn evenly over the shadows
-MAX_NESTED_EXAMPLES = 50_000  # where a classifier scores one held-out pair
+MAX_NESTED_EXAMPLES = 30_000  # where a classifier scores one held-out pair
 KNOTS = 8
 BLOCK = 65536  # examples scored at a time
 

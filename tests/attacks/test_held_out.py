@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp, norm
 
 from lira.attacks import held_out
 from lira.attacks.held_out import MembershipDesign, partners
@@ -9,8 +10,9 @@ from lira.attacks.metrics import auc, best_threshold
 from lira.attacks.registry import CONVENTIONS
 from lira.attacks.run import attack_targets, leave_one_out
 from lira.attacks.statistics import Statistics
+from tests.helpers.leakage import null_aucs
 from tests.helpers.naive_attacks import ORACLES
-from tests.helpers.shadows import equal_counts, halves, pairs, scores
+from tests.helpers.shadows import OVER_ALL, equal_counts, halves, members, pairs, scores
 
 # --- which shadows are held out together -----------------------------------------------------------------------------
 
@@ -75,6 +77,65 @@ def test_nested_balancing_shadows_leave_equal_counts_too(design):
         for second in {0, 1, 2} - {first}:
             nested = statistics.without(design.held_out_with((second,), outer))
             assert (nested.count[1] == nested.count[0]).all()
+
+
+@pytest.mark.parametrize("design", ["equal", "equal but one sample", "equal less one", "equal less two"])
+def test_the_counts_left_reveal_nothing_where_counts_are_nearly_equal(design):
+    """Members and non-members are left with equally distributed numbers of members and of non-members."""
+    phi, member = scores(10, n_shadows=11, n_samples=1000, design=design)
+    found = MembershipDesign(member, 1, seed=0)
+    statistics = Statistics.from_shadows(phi[1:], member[1:])
+    for shadow, truth in enumerate(member[1:]):
+        left = statistics.without(found.held_out_with((shadow,), [])).count
+        alone = statistics.without([shadow]).count
+        for side in (0, 1):
+            assert ks_2samp(left[side, truth], left[side, ~truth]).statistic < 0.04  # half of it by chance
+            assert ks_2samp(alone[side, truth], alone[side, ~truth]).statistic > 0.2
+        assert np.median(left.sum(axis=0)) == len(member) - 3  # one balancing shadow for each sample
+
+
+def test_the_counts_left_reveal_nothing_of_targets_either():
+    phi, member = scores(11, n_targets=3, n_shadows=9, n_samples=1000, design="equal over all less one")
+    statistics = Statistics.from_shadows(phi[3:], member[3:])
+    left = statistics.without(MembershipDesign(member, 3, seed=0).held_out_for_targets()).count[1]
+    for truth in member[:3]:
+        assert ks_2samp(left[truth], left[~truth]).statistic < 0.05
+        assert ks_2samp(statistics.count[1][truth], statistics.count[1][~truth]).statistic > 0.1
+
+
+@pytest.mark.parametrize("design", ["pairs", "pairs less one", "halves", "coins"])
+@pytest.mark.parametrize("n_samples", [30, 1000])
+def test_where_counts_vary_as_independent_ones_nothing_is_balanced(design, n_samples):
+    for seed in range(20):
+        _, member = scores(seed, n_targets=2, n_shadows=11, n_samples=n_samples, design=design)
+        found = MembershipDesign(member, 2, seed=0)
+        assert found.independent
+        assert found.held_out_for_targets() == []
+        for pair in found.pairs():
+            assert found.held_out_with(pair, []) == list(pair)
+
+
+def test_targets_that_depend_on_other_models_are_found():
+    generator = np.random.default_rng(12)
+    shadows = equal_counts(generator, 12, 300)
+    assert MembershipDesign(np.concatenate([halves(generator, 2, 300), shadows]), 2, seed=0).independent
+    for design in OVER_ALL:
+        assert not MembershipDesign(members(generator, 2, 12, 300, design), 2, seed=0).independent
+    assert not MembershipDesign(np.concatenate([pairs(generator, 2, 300), shadows]), 2, seed=0).independent
+    assert not MembershipDesign(np.concatenate([equal_counts(generator, 4, 300), shadows]), 4, seed=0).independent
+
+
+@pytest.mark.parametrize(
+    ("design", "n_shadows"),
+    [
+        *[("equal", 12), ("equal but one sample", 12), ("equal less one", 11), ("equal less two", 10)],
+        *[("equal over all less one", 11), ("pairs less one", 11), ("halves", 12), ("coins", 12)],
+    ],
+)
+def test_nearly_equal_counts_reveal_nothing(design, n_shadows):
+    """A part of benchmarks/attacks_leakage.py. With one sample or model amiss lira had an AUC of .47 and z = -6."""
+    for name, (area, distance) in null_aucs(design, n_shadows, 2000, seed=1, attacks=["lira", "ratio"]).items():
+        assert abs(distance) < norm.isf(0.0005), f"{name}: AUC {area}, {distance:+.1f} standard errors"
 
 
 # --- thresholds ------------------------------------------------------------------------------------------------------

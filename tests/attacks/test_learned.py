@@ -1,6 +1,7 @@
 """learned: its AUC, its examples, and that nothing of the target's membership enters it."""
 
 import numpy as np
+import pytest
 
 from lira.attacks import learned
 from lira.attacks.metrics import auc
@@ -35,16 +36,57 @@ def test_examples_are_complete_and_drawn_evenly(monkeypatch):
     generator = np.random.default_rng(0)
     values, member = generator.normal(size=(2, 50, 3)), generator.random((2, 50)) < 0.5
     values[0, ::2, 1] = np.nan
-    for group in (0, 1):
-        examples.new_group()
-        examples.add(values[group], member[group])
-    drawn, drawn_member = examples.of([0, 1])
+    for shadow in (0, 1):
+        examples.add(values[shadow], member[shadow])
+    drawn, drawn_member = examples.arrays()
     assert drawn.shape == (20, 3)
     assert np.isfinite(drawn).all()
+    shadows = []
     for row, side in zip(drawn, drawn_member, strict=True):
-        group, sample = np.argwhere((values == row).all(axis=2))[0]
-        assert member[group, sample] == side
-    assert len(examples.of([1])[0]) == 10
+        shadow, sample = np.argwhere((values == row).all(axis=2))[0]
+        assert member[shadow, sample] == side
+        shadows.append(shadow)
+    assert shadows == [0] * 10 + [1] * 10
+
+
+def trained_on(monkeypatch, phi, member):
+    """What the classifiers of one attack on one target are trained on, in turn: (features, memberships) each."""
+    calls, train = [], learned.train
+
+    def record(values, member, *, seed):
+        calls.append((values, member))
+        return train(values, member, seed=seed)
+
+    monkeypatch.setattr(learned, "train", record)
+    attack_targets(phi, member, n_targets=1, attacks=["learned"])
+    monkeypatch.setattr(learned, "train", train)
+    return calls
+
+
+@pytest.mark.parametrize(("design", "pair"), [("pairs", (4, 5)), ("coins", (4,))])
+def test_a_held_out_shadow_is_scored_by_a_classifier_that_knows_nothing_of_its_pair(monkeypatch, design, pair):
+    """Other scores and other members of the pair change every classifier but the one that scores it."""
+    phi, member = scores(25, n_shadows=8, n_samples=200, design=design)
+    changed_phi, changed_member = phi.copy(), member.copy()
+    for row in pair:
+        changed_phi[1 + row] += np.random.default_rng(row).normal(size=phi[0].shape)
+        changed_member[1 + row] = np.random.default_rng(0).permutation(member[1 + pair[0]]) ^ (row != pair[0])
+    before, after = (trained_on(monkeypatch, *case) for case in ((phi, member), (changed_phi, changed_member)))
+    n_pairs = 8 // len(pair)
+    assert len(before) == len(after) == n_pairs + 1  # one for each pair, and that of the target
+    same = [np.array_equal(old, new, equal_nan=True) for (old, _), (new, _) in zip(before, after, strict=True)]
+    assert same == [pair[0] // len(pair) == index for index in range(n_pairs + 1)]
+    assert (before[pair[0] // len(pair)][1] == after[pair[0] // len(pair)][1]).all()
+
+
+def test_with_many_samples_a_classifier_is_trained_on_evenly_spaced_ones(monkeypatch):
+    monkeypatch.setattr(learned, "MAX_NESTED_EXAMPLES", 6 * 300)
+    phi, member = scores(26, n_shadows=8, n_samples=1000, gap=2.0)
+    *nested, whole = trained_on(monkeypatch, phi, member)
+    assert [len(values) for values, _ in nested] == [6 * 300] * 4
+    assert len(whole[0]) == 8 * 1000
+    (result,) = attack_targets(phi, member, n_targets=1, attacks=["learned"])
+    assert abs(result.held_out_auc - auc(result.score, member[0])) < 0.03
 
 
 def test_members_alone_give_no_scores():
