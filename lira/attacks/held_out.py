@@ -176,7 +176,7 @@ def _matched_range(values: np.ndarray, group: np.ndarray, generator: np.random.G
         quantile = (np.arange(len(members)) + generator.random(len(members))) / len(members)
         for others in groups:
             if others is not members:
-                matched = values[others[(quantile * len(others)).astype(np.int64)]]
+                matched = values[others[np.minimum(quantile * len(others), len(others) - 1).astype(np.int64)]]
                 lowest[members] = np.minimum(lowest[members], matched)
                 highest[members] = np.maximum(highest[members], matched)
     return lowest, highest
