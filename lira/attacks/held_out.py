@@ -113,7 +113,7 @@ class MembershipDesign:
         Samples are grouped by how many of the G models scored have them as members. Group by group, a sample is matched
         with those at its quantile of the number of members among the shadows left; all of them are left with the lowest
         of these numbers and with the lowest number of non-members, so that both are distributed equally in all groups.
-        As many shadows are held out for each sample: G, fewer only where none are left.
+        At least G shadows are held out for each sample, where so many are left.
 
         member: bool (G, N), of the models that are scored together. key: of the random draw. scored: bool (N,), the
         samples at which they are; elsewhere, where a shadow that is scored was held out before, one of each side."""
@@ -131,19 +131,20 @@ class MembershipDesign:
         lowest, highest = _matched_range(n_members[scored], member[:, scored].sum(axis=0), generator)
         surplus[:2, scored] = highest - n_members[scored], n_members[scored] - lowest
         surplus[2, scored] = np.maximum(len(member) - (highest - lowest), 0)
+        last = surplus.cumsum(axis=0)
         balancing = []
-        for side, n_surplus in enumerate(surplus):
-            for step in range(n_surplus.max(initial=0)):
-                samples = np.flatnonzero(n_surplus > step)
-                balancing.append(np.full(member.shape[1], -1, dtype=np.int64))
-                for start in range(0, len(samples), BLOCK):
-                    block = samples[start : start + BLOCK]
-                    eligible = available[:, block] & ((side == 2) | (self.shadows[:, block] == bool(side)))
-                    draw = np.where(eligible, generator.random(eligible.shape, dtype=np.float32), -1.0)
-                    drawn = draw.argmax(axis=0)
-                    any_left = eligible[drawn, np.arange(len(block))]
-                    balancing[-1][block[any_left]] = drawn[any_left]
-                    available[drawn[any_left], block[any_left]] = False
+        for step in range(last[-1].max(initial=0)):
+            samples = np.flatnonzero(last[-1] > step)
+            balancing.append(np.full(member.shape[1], -1, dtype=np.int64))
+            for start in range(0, len(samples), BLOCK):
+                block = samples[start : start + BLOCK]
+                side = (last[:, block] <= step).sum(axis=0)  # 2: either
+                eligible = available[:, block] & ((side == 2) | (self.shadows[:, block] == side))
+                draw = np.where(eligible, generator.random(eligible.shape, dtype=np.float32), -1.0)
+                drawn = draw.argmax(axis=0)
+                any_left = eligible[drawn, np.arange(len(block))]
+                balancing[-1][block[any_left]] = drawn[any_left]
+                available[drawn[any_left], block[any_left]] = False
         return balancing
 
 
