@@ -20,7 +20,7 @@ from paired import FIGURES, print_differences
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lira.attacks.held_out import partners
+from lira.attacks.design import partners
 from lira.attacks.metrics import auc, tpr_at_fpr
 from lira.attacks.run import attack_targets
 

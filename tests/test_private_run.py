@@ -54,6 +54,10 @@ def test_the_output_names_the_guarantee_without_warnings(private):
     assert "DP-SGD: sigma 0.8, C 0.5, 4 steps at sample rate 0.5" in private.trained.out
     assert f"epsilon {epsilon(4):.4g} at delta 1e-05, of each model for its own training set" in private.trained.out
     assert private.trained.err == private.attacked.err == ""
+    page = (private.results / "report.html").read_text()
+    for text in (private.trained.out, private.attacked.out, page):
+        assert "nominal" in text, "the noise follows from --noise-seed"
+    assert "not for publication" in page
 
 
 def test_weights_are_those_of_the_network_with_group_norm(private):

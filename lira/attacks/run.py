@@ -13,7 +13,8 @@ from numpy import ndarray
 from tqdm import tqdm
 
 from lira.attacks import tables
-from lira.attacks.held_out import Attacker, AttackResult, MembershipDesign, Names, Progress
+from lira.attacks.design import MembershipDesign
+from lira.attacks.held_out import Attacker, AttackResult, Names, Progress
 from lira.attacks.inputs import AttackInputs, AttackOptions, validate_scores
 from lira.attacks.registry import MIN_SHADOWS
 from lira.errors import InputError, warn

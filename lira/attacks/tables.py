@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from lira.attacks.design import MembershipDesign
 from lira.attacks.inputs import AttackInputs
 from lira.attacks.metrics import auc, evaluate, pooled_accuracy
 from lira.attacks.statistics import Statistics
@@ -157,8 +158,9 @@ def _objection(inputs: AttackInputs, target: int) -> str:
         return f"{counted}, not half of them; {remedy}"
     if inputs.inclusion == "coin" and not audit.is_fair(n_members, n_samples):
         return f"{counted}, which independent draws with probability 1/2 do not give"
-    shadows = shadows[np.any(shadows == member, axis=1)]  # a complementary partner is held out
-    if not _is_fair_against(member, shadows) or (len(shadows) == inputs.n_shadows and not _independent(inputs)):
+    others = shadows[np.any(shadows == member, axis=1)]  # a complementary partner is held out
+    design = MembershipDesign(np.concatenate([member[None], shadows]), 1, seed=0)
+    if not (_is_fair_against(member, others) and design.independent):
         return "its members follow from those of the other models, so that they were not drawn independently"
     return ""
 
@@ -166,12 +168,6 @@ def _objection(inputs: AttackInputs, target: int) -> str:
 def _is_fair_against(member: np.ndarray, others: np.ndarray) -> bool:
     """Whether the members may have been drawn independently of those of each other model. (N,) and (R, N), bool."""
     return audit.is_fair((others == member).sum(axis=1), len(member), n_tests=max(len(others), 1))
-
-
-def _independent(inputs: AttackInputs) -> bool:
-    """False where each sample is in equally many models, but not shadows: those of the targets follow from the rest."""
-    n_models, n_shadows = inputs.member.sum(axis=0), inputs.member[inputs.n_targets :].sum(axis=0)
-    return bool(np.ptp(n_models) > 0 or np.ptp(n_shadows) == 0)
 
 
 def strongest_attack(table: pd.DataFrame) -> str:

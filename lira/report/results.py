@@ -78,6 +78,11 @@ class Results:
         return self.target_models.get("epsilon", pd.Series(dtype=float)).astype(float).max()
 
     @property
+    def nominal(self) -> bool:
+        """Whether anyone can know the noise of this run's private training, so that its guarantee is nominal."""
+        return "noise_seed" in self.settings.get("identity", {})
+
+    @property
     def class_names(self) -> list[str]:
         """(K,), in the order of classes.csv; empty without it."""
         table = self.tables.get("classes.csv")

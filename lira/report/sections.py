@@ -31,7 +31,8 @@ def privacy(identity: Mapping) -> str:
         return "without differential privacy"
     target, sigma = identity.get("target_epsilon"), identity.get("sigma")
     noise = f"target epsilon {target}" if target else f"noise multiplier {sigma}"
-    return f"DP-SGD, {noise}, clipping norm {identity['max_grad_norm']}"
+    nominal = ", nominal: noise from a known seed" if "noise_seed" in identity else ""
+    return f"DP-SGD, {noise}, clipping norm {identity['max_grad_norm']}{nominal}"
 
 
 def title(results: Results) -> str:
@@ -105,7 +106,10 @@ def epsilon(results: Results) -> dict:
     if table is None:
         lines = [f"No lower bound on epsilon. {results.missing['audit.csv']}"]
         if not np.isnan(results.accounted_epsilon):
-            lines.append(f"By the accountant it is at most {text.epsilon(results.accounted_epsilon)}.")
+            lines += [
+                f"By the accountant it is at most {text.epsilon(results.accounted_epsilon)}.",
+                NOT_FOR_PUBLICATION,
+            ]
         return {"lines": lines, "rows": [], "head": []}
     rows = []
     for row in table.itertuples():
@@ -113,7 +117,9 @@ def epsilon(results: Results) -> dict:
         bounds = (text.epsilon(value) for value in (row.epsilon_lower, row.epsilon_max, row.epsilon_upper))
         rows.append(line(row.target, [row.attack, *bounds, f"{row.delta:g}", guesses]))
     head = ["target", "attack", "epsilon at least", "could have shown", "at most", "delta", "correct guesses"]
-    return {"lines": text.audit_lines(table), "rows": rows, "head": head}
+    lines = text.audit_lines(table, nominal=results.nominal)
+    private = not np.isnan(results.accounted_epsilon)
+    return {"lines": [*lines, *([NOT_FOR_PUBLICATION] if private else [])], "rows": rows, "head": head}
 
 
 def attacks(results: Results) -> dict:
@@ -200,6 +206,10 @@ def threat(results: Results) -> dict:
     return {"knows": KNOWS, "does_not_know": DOES_NOT_KNOW, "implication": implication}
 
 
+NOT_FOR_PUBLICATION = (
+    "The guarantee is that of the weights files alone. Training logs, scores, tables and this page follow from the "
+    "training images without noise: they are the auditor's, not for publication."
+)
 KNOWS = (
     "which images might have been trained on, and their true labels",
     "data of the same kind that the target was not trained on, enough to train models of its own (the shadows)",

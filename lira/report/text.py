@@ -64,10 +64,10 @@ def verdict(audit: pd.DataFrame) -> pd.Series:
     return (pooled if len(pooled) else audit).iloc[0]
 
 
-def audit_lines(audit: pd.DataFrame) -> list[str]:
+def audit_lines(audit: pd.DataFrame, *, nominal: bool = False) -> list[str]:
     """The audit in sentences: the lower bound on epsilon, the accountant's upper bound, and every violation.
 
-    audit: audit.csv, one row per target and, of several, one of all targets pooled."""
+    audit: audit.csv, one row per target and, of several, one of all targets pooled. nominal: see Results.nominal."""
     row, n_targets = verdict(audit), int((audit.target != POOLED).sum())
     if isnan(row.epsilon_lower):
         lines = ["No lower bound on epsilon: the members of these targets were not drawn as the audit assumes."]
@@ -86,6 +86,8 @@ def audit_lines(audit: pd.DataFrame) -> list[str]:
         return [*lines, "Training without differential privacy guarantees no upper bound."]
     upper = f"{epsilon(row.epsilon_upper)}, at delta {row.delta:g}"
     lines.append(f"By the accountant it is at most {upper}: each model's guarantee, for its own training set.")
+    if nominal:
+        lines[-1] += " It is nominal: --noise-seed makes the noise known."
     for violation in audit[audit.epsilon_lower > audit.epsilon_upper].itertuples():
         pooled = violation.target == POOLED
         lines.append(
@@ -101,13 +103,13 @@ def report(results: Results, page: Path) -> str:
     lines = [f"{page}: the report; tables, scores and figures lie beside it", "", headline(results)]
     lines.append(terminal_table(results.summary, results.strongest, colour=has_colours()))
     if "audit.csv" in results.tables:
-        lines += ["", audit_summary(results.tables["audit.csv"])]
+        lines += ["", audit_summary(results.tables["audit.csv"], nominal=results.nominal)]
     return "\n".join(lines)
 
 
-def audit_summary(audit: pd.DataFrame) -> str:
+def audit_summary(audit: pd.DataFrame, *, nominal: bool = False) -> str:
     """audit_lines() for the terminal, wrapped at WIDTH columns."""
-    return "\n".join(textwrap.fill(line, WIDTH) for line in audit_lines(audit))
+    return "\n".join(textwrap.fill(line, WIDTH) for line in audit_lines(audit, nominal=nominal))
 
 
 def has_colours() -> bool:
