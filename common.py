@@ -90,7 +90,7 @@ def _rng(exp_idx: int, role: str, index: int, purpose: int) -> np.random.Generat
     return np.random.default_rng(np.random.SeedSequence([exp_idx, ROLES.index(role), index, purpose]))
 
 
-_MEMBERS, _TRAINING_SET, _WEIGHTS, _HALVES, _SAMPLING, _NOISE = range(6)
+_MEMBERS, _TRAINING_SET, _WEIGHTS, _HALVES = range(4)
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,7 @@ class Split:
 
     def seed(self, role: str, index: int) -> int:
         """The seed of a model's initial weights, order of images and augmentation."""
-        return self._seed(role, index, _WEIGHTS)
-
-    def privacy_seeds(self, role: str, index: int) -> dict[str, int]:
-        """The seeds of DP-SGD's Poisson sampling and noise, independent of each other and of seed()."""
-        return {"sampling": self._seed(role, index, _SAMPLING), "noise": self._seed(role, index, _NOISE)}
-
-    def _seed(self, role: str, index: int, purpose: int) -> int:
-        return int(_rng(self.exp_idx, role, index, purpose).integers(2**63))
+        return int(_rng(self.exp_idx, role, index, _WEIGHTS).integers(2**63))
 
 
 def default_n_train(n_images: int) -> int:
@@ -360,8 +353,8 @@ class Trainer:
         parts: dict[str, Any] = {"weights": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
         self.private = None
         if setup.privacy:  # clips each image's gradient, adds noise to their sum, and draws Poisson samples as batches
-            seeds = split.privacy_seeds(role, index)
-            self.private = setup.privacy.make_private(self.model, self.optimizer, **seeds)
+            key = (split.exp_idx, ROLES.index(role), index)
+            self.private = setup.privacy.make_private(self.model, self.optimizer, key=key)
             self.optimizer = self.private.optimizer
             parts |= self.private.parts
         self.setup, self.name, self.n_epochs = setup, model_name(role, index), train.epochs

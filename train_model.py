@@ -93,7 +93,7 @@ def train(config: Config, argv: Sequence[str]) -> int:
                     with progress.model(model_name(*job)), out_of_memory_as_model_error(private=bool(config.dp)):
                         train_model(Trainer(setup, *job), job, run, progress)
                 except ModelError as error:  # the other models are still trained
-                    run.save_failure(*job, f"{model_name(*job)}: {error}")
+                    run.save_failure(*job, f"{model_name(*job)}: {error}", private=bool(config.dp))
             workers.finish(progress.publish)
     except KeyboardInterrupt:
         if workers.leader:
@@ -125,9 +125,13 @@ def train_model(trainer: "Trainer", job: Job, run: "Run", progress: "ProgressBar
         if due and row["epoch"] < trainer.n_epochs:
             run.save_resume(*job, trainer.state.state_dict())
             last_checkpoint = time.monotonic()
-    record: dict[str, Any] = setup.privacy.guarantee() if setup.privacy else {}
-    record |= {key: trainer.history[-1][key] for key in ("test_accuracy", "train_accuracy", "epsilon", "seconds")}
-    record |= {"device": setup.device_name, "history": trainer.history}
+    record: dict[str, Any] = {"seconds": trainer.history[-1]["seconds"], "device": setup.device_name}
+    if setup.privacy and trainer.private:  # what is published holds nothing else that follows from the training images
+        trainer.private.check_weights()
+        record |= setup.privacy.guarantee()
+    else:
+        record |= {key: trainer.history[-1][key] for key in ("test_accuracy", "train_accuracy", "epsilon")}
+        record["history"] = trainer.history
     run.save_weights(*job, trainer.model.state_dict(), record)
 
 

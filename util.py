@@ -86,6 +86,9 @@ class DPConfig:
     )
     delta: float = flag(1e-5, low=0.0, high=1.0, help="the delta of (epsilon, delta)-DP")
     target_epsilon: float | None = flag(None, type=float, low=0.0, help="instead of --sigma: the least noise for it")
+    noise_seed: int | None = flag(
+        None, type=int, low=0, help="draw noise and samples from a seed, for tests: the guarantee is nominal then"
+    )
     max_physical_batch: int = flag(64, changes_models=False, low=1, help="per-sample gradients that fit in memory")
 
 
@@ -174,6 +177,7 @@ class Config:
         }
         if self.dp:
             name |= {key: getattr(self.dp, key) for key in ("sigma", "target_epsilon", "max_grad_norm")}
+            name |= {"noise_seed": self.dp.noise_seed} if self.dp.noise_seed is not None else {}
         return {
             **name,
             **({"delta": self.dp.delta} if self.dp else {"lr_step": train.lr_step}),

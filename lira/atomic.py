@@ -22,10 +22,13 @@ except ImportError:  # Windows: nothing is locked, and no temporary file is remo
     CAN_LOCK = False
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object], *, durable: bool = True) -> None:
+def write_atomically(
+    path: Path, write: Callable[[IO[bytes]], object], *, durable: bool = True, secret: bool = False
+) -> None:
     """Call write(file) on a temporary file beside `path`, force it to disk, and rename it. Raises InputError.
 
-    durable: False for a file that is soon written again or also stored elsewhere; a power cut may then lose it."""
+    durable: False for a file that is soon written again or also stored elsewhere; a power cut may then lose it.
+    secret: only the user may read the file, whatever the umask (mode 0600)."""
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")  # named first: Ctrl-C leaves none
@@ -35,7 +38,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object], *, durabl
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
-                temporary.chmod(0o666 & ~_umask())
+                if not secret:
+                    temporary.chmod(0o666 & ~_umask())
                 if CAN_LOCK:  # renamed while it is locked: remove_stale() never takes it for a stale file
                     temporary.replace(path)
             if not CAN_LOCK:

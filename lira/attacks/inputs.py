@@ -9,6 +9,8 @@ import numpy as np
 from lira.attacks.registry import CONVENTIONS, MIN_SHADOWS
 from lira.errors import InputError
 
+MAX_PHI = 1e40  # every scaled logit of float32 lies within; far beyond it the fourth powers of float64 overflow
+
 
 @dataclass(frozen=True)
 class AttackInputs:
@@ -89,14 +91,14 @@ def validate_scores(phi: np.ndarray, member: np.ndarray, n_targets: int) -> tupl
 
 
 def _check_values(phi: np.ndarray, member: np.ndarray) -> None:
-    """Every phi is finite and every member 0 or 1; row by row, so that memory stays bounded."""
+    """Every phi is finite, its square too, and every member is 0 or 1; row by row, so that memory stays bounded."""
     for row, (scores, is_member) in enumerate(zip(phi, member, strict=True)):
-        not_finite = np.argwhere(~np.isfinite(scores))
-        if len(not_finite):
-            value = scores[tuple(not_finite[0])]
+        out_of_range = np.argwhere(~(np.abs(scores) <= np.float64(MAX_PHI)))  # NaN is not within
+        if len(out_of_range):
+            value = scores[tuple(out_of_range[0])]
             raise InputError(
-                f"phi must be finite, but row {row}, column {not_finite[0][0]} is {value}: "
-                f"leave that model or sample out, or compute it again"
+                f"phi must lie between {-MAX_PHI:g} and {MAX_PHI:g}, but row {row}, column {out_of_range[0][0]} is "
+                f"{value:g}: leave that model or sample out, or compute it again"
             )
         if member.dtype.kind != "b":
             not_binary = np.flatnonzero((is_member != 0) & (is_member != 1))

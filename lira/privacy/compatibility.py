@@ -1,5 +1,7 @@
 """Networks for DP-SGD: GroupNorm instead of BatchNorm, per-sample gradients, and the check of a network."""
 
+import io
+from copy import deepcopy
 from typing import Any, NoReturn
 
 import torch
@@ -33,12 +35,12 @@ def replace_batch_norm(model: nn.Module) -> nn.Module:
 
 
 def check_network(model: nn.Module, shape: tuple[int, int, int]) -> None:
-    """Raises InputError unless, in training mode, the logits of an image depend on that image alone, buffers do not
-    change, and the mean of the per-sample gradients is torch's gradient. Draws no random numbers.
+    """Raises InputError unless, in training mode, the logits of an image depend on that image alone, nothing but the
+    trained weights can change, and the mean of the per-sample gradients is torch's gradient. Draws no random numbers.
     model: from replace_batch_norm(), not usable afterwards; shape: (C, H, W)."""
     x = torch.rand((3, *shape), generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
     model = model.to(memory_format=torch.channels_last)  # as in training
-    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    before = untrained_state(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         with torch.no_grad():
@@ -52,18 +54,43 @@ def check_network(model: nn.Module, shape: tuple[int, int, int]) -> None:
             _reject(f"per-sample gradients fail: {one_line(error)}")
     if not torch.allclose(logits[0], logits_in_other_batch[0], rtol=1e-3, atol=1e-5):
         _reject("in training mode its output for an image depends on the other images of the batch")
-    for name, value in model.named_buffers():
-        if not torch.equal(value, buffers[name]):
-            _reject(f"buffer {name} changes in training, and would be published without noise")
+    if entry := changed_entry(model, before):
+        _reject(f"{entry} changes in training, and would be published without noise")
     for name, weight in model.named_parameters():
-        if weight.requires_grad and not _per_sample_gradients_are_correct(weight):
-            _reject(f"the per-sample gradients of {name} are missing or wrong: let one layer alone use it")
+        if weight.requires_grad:
+            _check_gradient(model, name, weight)
 
 
-def _per_sample_gradients_are_correct(weight: Any) -> bool:
-    if weight.grad_sample is None or weight.grad is None:
-        return False
-    return torch.allclose(weight.grad_sample.mean(0), weight.grad, rtol=1e-2, atol=1e-5)
+def untrained_state(model: nn.Module) -> dict[str, Any]:
+    """Copies of the entries of state_dict() that are no trained weights: they must not change in private training."""
+    trained = {name for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
+    return {name: deepcopy(value) for name, value in model.state_dict().items() if name not in trained}
+
+
+def changed_entry(model: nn.Module, before: dict[str, Any]) -> str | None:
+    """The name of an entry whose bits differ from those of an earlier untrained_state(), None if there is none."""
+    after = untrained_state(model)
+    return next((name for name in {**before, **after} if _bits(before.get(name)) != _bits(after.get(name))), None)
+
+
+def _bits(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value.cpu().clone() if isinstance(value, torch.Tensor) else value, buffer)
+    return buffer.getvalue()
+
+
+def _check_gradient(model: nn.Module, name: str, weight: Any) -> None:
+    """weight.grad: torch's mean gradient of two images; weight.grad_sample: Opacus's gradients of each."""
+    if weight.grad is None:
+        _reject(f"weight {name} takes no part in training: take it out, or freeze it")
+    grad_sample = weight.grad_sample
+    if grad_sample is not None and torch.allclose(grad_sample.mean(0), weight.grad, rtol=1e-2, atol=1e-5):
+        return
+    layer = model.get_submodule(name.rpartition(".")[0])
+    remedy = "let its layer alone use it"
+    if (padding_mode := getattr(layer, "padding_mode", "zeros")) != "zeros":
+        remedy = f"Opacus does not support padding_mode {padding_mode!r}"
+    _reject(f"the per-sample gradients of {name} ({type(layer).__name__}) are missing or wrong: {remedy}")
 
 
 def _reject(reason: str) -> NoReturn:
@@ -83,7 +110,9 @@ class TensorHooks:
     def capture_activations_hook(self: Any, module: Any, forward_input: Any, forward_output: Any) -> None:
         super().capture_activations_hook(module, forward_input, forward_output)  # type: ignore[misc]
         if getattr(module, "activations", None):
-            module.activations[-1] = [inputs.contiguous() for inputs in module.activations[-1]]
+            # A copy always: of maps of one pixel contiguous() keeps the strides, which Opacus misreads.
+            copies = [inputs.clone(memory_format=torch.contiguous_format) for inputs in module.activations[-1]]
+            module.activations[-1] = copies
         output = forward_output[0] if isinstance(forward_output, tuple) else forward_output
         if module.training and output.requires_grad:
             options = dict(loss_reduction=self.loss_reduction, batch_first=self.batch_first)

@@ -5,30 +5,32 @@ training sets differ by one image more or less."""
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import opacus
 import torch
 from opacus.accountants import create_accountant
 from opacus.optimizers import DPOptimizer
 from opacus.utils.batch_memory_manager import BatchSplittingSampler
-from opacus.utils.uniform_sampler import UniformWithReplacementSampler
 from torch import nn
 from torch.optim import Optimizer
 
 from lira.data.store import ImageStore
+from lira.errors import ModelError
+from lira.privacy import compatibility
 from lira.privacy.accounting import epsilon, min_noise_multiplier
-from lira.privacy.compatibility import PerSampleGradients, check_network, replace_batch_norm
 
 MAX_PRV_EPSILON = 20.0  # above it the grid of the PRV accountant takes gigabytes, and the guarantee means little
 
 
 class _Optimizer(DPOptimizer):
-    """Opacus's DPOptimizer with three corrections: norms are computed in the weights' precision (bf16 would round them,
-    and so the sensitivity, by up to 0.4 %), an empty Poisson batch is a step of noise alone, and gradients have the
-    memory layout of their weights, without which torch's fused optimizers are silently wrong."""
+    """Opacus's DPOptimizer with five corrections: norms are computed in the weights' precision (bf16 would round them,
+    and so the sensitivity, by up to 0.4 %), clipped gradients are added without TF32 for the same reason, an empty
+    Poisson batch is a step of noise alone, the generator is a Noise, and gradients have the memory layout of their
+    weights, without which torch's fused optimizers are silently wrong."""
 
     def _get_flat_grad_sample(self, p: Any) -> torch.Tensor:
         if p.grad_sample is None:
@@ -37,16 +39,49 @@ class _Optimizer(DPOptimizer):
             p.grad_sample = p.grad_sample.to(p.dtype)
         return super()._get_flat_grad_sample(p)
 
+    def clip_and_accumulate(self) -> None:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            super().clip_and_accumulate()
+        finally:
+            torch.set_float32_matmul_precision(before)
+
     def add_noise(self) -> None:
-        super().add_noise()
         for p in self.params:
-            p.grad = torch.empty_like(p).copy_(p.grad)
+            noise = self.generator.normal(p.summed_grad) * (self.noise_multiplier * self.max_grad_norm)
+            p.grad = torch.empty_like(p).copy_(p.summed_grad + noise)
+
+
+class Noise:
+    """Standard normal draws on a device: on the CPU by NumPy, whose generator takes all bits of a seed where torch's
+    takes 32; elsewhere by torch, which takes 64."""
+
+    def __init__(self, seed: np.random.SeedSequence, device: torch.device):
+        self._cpu, self._device = np.random.default_rng(seed), device
+        self._generator = torch.Generator(device)
+        self._generator.manual_seed(int(seed.generate_state(1, np.uint64)[0]))
+
+    def normal(self, like: torch.Tensor) -> torch.Tensor:
+        """float32, of the shape of `like`, on the device."""
+        if self._device.type == "cpu":
+            return torch.from_numpy(self._cpu.standard_normal(like.shape, dtype=np.float32))
+        return torch.randn(like.shape, device=self._device, generator=self._generator)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"cpu": self._cpu.bit_generator.state, "device": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._cpu.bit_generator.state = state["cpu"]
+        self._generator.set_state(state["device"])
 
 
 @dataclass(frozen=True)
 class DPSGD:
     """DP-SGD for every model of a run; either sigma or target_epsilon is None. n_images: the planned size of a training
-    set, so that neither the sampling nor the scale of a step reveals how many members Bernoulli inclusion chose."""
+    set, so that neither the sampling nor the scale of a step reveals how many members Bernoulli inclusion chose.
+    noise_seed: None for noise and samples from the operating system's entropy; with a seed that anyone can know the
+    run repeats, and its guarantee is nominal."""
 
     n_images: int
     batch_size: int
@@ -56,6 +91,7 @@ class DPSGD:
     max_grad_norm: float
     delta: float
     max_physical_batch: int
+    noise_seed: int | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -93,8 +129,8 @@ class DPSGD:
         """Accounted epsilon of the steps taken, as an accountant's history: (noise multiplier, sample rate, steps)."""
         return epsilon(self.accountant, tuple(map(tuple, history)), self.delta)
 
-    adapt = staticmethod(replace_batch_norm)
-    check = staticmethod(check_network)
+    adapt = staticmethod(compatibility.replace_batch_norm)
+    check = staticmethod(compatibility.check_network)
 
     def guarantee(self) -> dict[str, float]:
         """The guarantee of a complete model and the parameters of its training."""
@@ -117,22 +153,30 @@ class DPSGD:
             f"DP-SGD: sigma {self.noise_multiplier:.4g}, C {self.max_grad_norm:g}, {self.steps} steps at sample rate "
             f"{self.sample_rate:.4g}\nepsilon {self.epsilon:.4g} at delta {self.delta:g}, of each model for its "
             f"own training set; neighbouring training sets differ by one image ({self.accountant} accountant)"
+            + (
+                ""
+                if self.noise_seed is None
+                else f"; nominal, since --noise-seed {self.noise_seed} makes the noise known"
+            )
         )
 
-    def make_private(self, model: nn.Module, optimizer: Optimizer, *, sampling: int, noise: int) -> "PrivateTraining":
-        """Private training of a model. sampling, noise: seeds; the guarantee holds only while they are secret."""
-        return PrivateTraining(self, model, optimizer, sampling=sampling, noise=noise)
+    def make_private(self, model: nn.Module, optimizer: Optimizer, *, key: Sequence[int]) -> "PrivateTraining":
+        """Private training of a model. key: tells the models of a noise_seed apart."""
+        seed = np.random.SeedSequence(None if self.noise_seed is None else [self.noise_seed, *key])
+        return PrivateTraining(self, model, optimizer, seed)
 
 
 class PrivateTraining:
-    """Private training of one model. optimizer: clips and adds noise; parts: state to be saved in the resume file."""
+    """Private training of one model. optimizer: clips and adds noise; parts: state to be saved in the resume file.
+    seed: of Poisson sampling and noise."""
 
-    def __init__(self, privacy: DPSGD, model: nn.Module, optimizer: Optimizer, *, sampling: int, noise: int):
-        device = next(model.parameters()).device
+    def __init__(self, privacy: DPSGD, model: nn.Module, optimizer: Optimizer, seed: np.random.SeedSequence):
         self._privacy, self._accountant = privacy, create_accountant(privacy.accountant)
-        self._sampling = torch.Generator().manual_seed(sampling)
-        self._noise = torch.Generator(device).manual_seed(noise)
-        PerSampleGradients(model).forbid_grad_accumulation()
+        sampling, noise = seed.spawn(2)
+        self._sampling = np.random.default_rng(sampling)
+        self._noise = Noise(noise, next(model.parameters()).device)
+        self._model, self._untrained = model, compatibility.untrained_state(model)
+        compatibility.PerSampleGradients(model).forbid_grad_accumulation()
         self.optimizer = _Optimizer(
             optimizer,
             noise_multiplier=privacy.noise_multiplier,
@@ -142,6 +186,13 @@ class PrivateTraining:
         )
         self.optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(privacy.sample_rate))
         self.parts = {"accountant": self._accountant, "privacy": self}
+
+    def check_weights(self) -> None:
+        """Raises ModelError if anything but the trained weights has changed since the start, before they are saved."""
+        if entry := compatibility.changed_entry(self._model, self._untrained):
+            raise ModelError(
+                f"{entry} changed in training: it is no trained weight, and would be published without noise"
+            )
 
     def epsilon(self) -> float:
         """Accounted epsilon of the steps taken so far."""
@@ -153,13 +204,10 @@ class PrivateTraining:
         """One epoch of Poisson samples, possibly empty, in physical batches (index, top, left, flip) fitting in memory;
         Opacus signals to the optimizer which physical batch completes a sample. generator: for the augmentation.
         The draws do not depend on the size of the physical batches."""
-        sampler = UniformWithReplacementSampler(
-            num_samples=len(training_set),
-            sample_rate=self._privacy.sample_rate,
-            generator=self._sampling,
-            steps=self._privacy.steps_per_epoch,
-        )
-        for sample in sampler:
+        for _ in range(self._privacy.steps_per_epoch):
+            sample = torch.from_numpy(self._sampling.random(len(training_set)) < self._privacy.sample_rate).nonzero()[
+                :, 0
+            ]
             columns = (training_set[sample], *store.draw(len(sample), generator, augment=augment))
             on_device = [column.to(store.device, non_blocking=True) for column in columns]
             for batch in BatchSplittingSampler(
@@ -168,8 +216,8 @@ class PrivateTraining:
                 yield tuple(column[batch] for column in on_device)
 
     def state_dict(self) -> dict:
-        return {"sampling": self._sampling.get_state(), "noise": self._noise.get_state()}
+        return {"sampling": self._sampling.bit_generator.state, "noise": self._noise.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        self._sampling.set_state(state["sampling"])
-        self._noise.set_state(state["noise"])
+        self._sampling.bit_generator.state = state["sampling"]
+        self._noise.load_state_dict(state["noise"])

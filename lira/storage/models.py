@@ -123,9 +123,11 @@ class ModelFiles:
         return CorruptedFile(path, reason, "train_model.py with the same flags trains the model again")
 
     def save_resume(self, role: str, index: int, state: Mapping) -> None:
-        """state: nested dicts and lists of tensors and plain values; all that the remaining training depends on."""
+        """state: nested dicts and lists of tensors and plain values; all that the remaining training depends on. With
+        DP that includes the noise to come, so that only the user may read the file."""
         path = self.resume_path(role, index)
-        save_tensors(path, {"state": state, "sha256": digest([self._owner(path), state])})
+        content = {"state": state, "sha256": digest([self._owner(path), state])}
+        save_tensors(path, content, secret="privacy" in state)
 
     def load_resume(self, role: str, index: int) -> dict | None:
         """The last state given to save_resume(); None if there is none, or, with a warning, a corrupted one."""
@@ -149,8 +151,10 @@ class ModelFiles:
             return len(content["state"]["history"])
         return 0
 
-    def save_failure(self, role: str, index: int, reason: str) -> None:
-        """Record why a model could not be trained."""
+    def save_failure(self, role: str, index: int, reason: str, *, private: bool) -> None:
+        """Record why a model could not be trained. A private one's resume file is removed, which holds its noise."""
+        if private:
+            _remove(self.resume_path(role, index))
         write_json(self.failure_path(role, index), {"reason": reason, "time": timestamp()})
 
     def failure(self, role: str, index: int) -> str | None:
@@ -178,8 +182,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def save_tensors(path: Path, content: Mapping) -> None:
-    """torch.save, atomically. Through memory: torch aborts the process where a write to its file fails."""
+def save_tensors(path: Path, content: Mapping, *, secret: bool = False) -> None:
+    """torch.save and write_atomically(). Through memory: torch aborts the process where a write to its file fails."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()), secret=secret)

@@ -38,4 +38,5 @@ def run_name(identity: Mapping) -> str:
         epsilon = identity.get("target_epsilon")
         parts.append(f"eps{epsilon:g}" if epsilon else f"sigma{identity['sigma']:g}")
         parts.append(f"C{identity['max_grad_norm']:g}")
+        parts += [f"noise{identity['noise_seed']}"] if "noise_seed" in identity else []
     return "_".join([*parts, f"exp{identity['exp_idx']}"])

@@ -84,6 +84,26 @@ class Run(ModelFiles):
         history = self.record(role, index).get("history")
         return _csv(pd.DataFrame(history)) if history else None
 
+    def save_models_table(self) -> pd.DataFrame:
+        """Write and return models.csv: one row per model on disk; a corrupted one is named and left out. Accuracies of
+        private models, whose weights files hold none, come from their logs, and are empty where the log is lost."""
+        records: dict[Job, dict] = {}
+        for job in self.models_on_disk():
+            try:
+                records[job] = self.record(*job)
+            except CorruptedFile as error:
+                warn(str(error))
+        private = any("history" not in record for record in records.values())
+        logs = self.load_logs() if private else {}
+        rows = []
+        for (role, index), record in records.items():
+            log = logs.get(model_name(role, index))
+            logged = {} if log is None or log.empty else log.iloc[-1][["test_accuracy", "train_accuracy"]].to_dict()
+            rows.append({"role": role, "index": index} | logged | record)
+        table = pd.DataFrame(rows, columns=MODEL_COLUMNS)
+        self.save_table("models.csv", table)
+        return table
+
     def guarantees(self, n_targets: int) -> np.ndarray:
         """(epsilon, delta) of each target, float64 (T, 2)."""
         records = [self.record("target", index) for index in range(n_targets)]
@@ -91,18 +111,6 @@ class Run(ModelFiles):
 
     def save_table(self, name: str, table: pd.DataFrame, *, durable: bool = True) -> None:
         write_atomically(self.results / name, lambda file: file.write(_csv(table)), durable=durable)
-
-    def save_models_table(self) -> pd.DataFrame:
-        """Write and return models.csv: one row per model on disk; a corrupted one is named and left out."""
-        rows = []
-        for role, index in self.models_on_disk():
-            try:
-                rows.append({"role": role, "index": index} | self.record(role, index))
-            except CorruptedFile as error:
-                warn(str(error))
-        table = pd.DataFrame(rows, columns=MODEL_COLUMNS)
-        self.save_table("models.csv", table)
-        return table
 
     def save_json(self, name: str, content: Mapping) -> None:
         write_json(self.results / name, content)

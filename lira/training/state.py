@@ -33,7 +33,7 @@ class TrainingState:
         try:
             for name, part in self._parts.items():
                 part.load_state_dict(state[name])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
                 f"its resume file does not fit the network, whose code has changed: {one_line(error)}; "
                 "restore the code, or delete the file to train this model from the beginning"

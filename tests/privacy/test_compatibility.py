@@ -9,7 +9,14 @@ from opacus.validators import ModuleValidator
 from torch import nn
 
 from lira.errors import InputError
-from lira.privacy.compatibility import PerSampleGradients, TensorHooks, check_network, replace_batch_norm
+from lira.privacy.compatibility import (
+    PerSampleGradients,
+    TensorHooks,
+    changed_entry,
+    check_network,
+    replace_batch_norm,
+    untrained_state,
+)
 from resnet import resnet
 from tests.helpers.networks import mixing
 
@@ -41,6 +48,35 @@ class ChangesBuffer(nn.Sequential):
         return super().forward(x)
 
 
+class KeepsImage(nn.Sequential):
+    """Copies an image into a frozen parameter."""
+
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.image = nn.Parameter(torch.zeros(3, 8, 8), requires_grad=False)
+
+    def forward(self, x):
+        if self.training:
+            self.image.data.copy_(x[0].detach())
+        return super().forward(x)
+
+
+class ReturnsImage(nn.Sequential):
+    """Keeps an image and returns it with the state."""
+
+    image = torch.zeros(3, 8, 8)
+
+    def forward(self, x):
+        self.image = x[0].detach() if self.training else self.image
+        return super().forward(x)
+
+    def get_extra_state(self):
+        return self.image
+
+    def set_extra_state(self, state):
+        self.image = state
+
+
 class SharesWeight(nn.Sequential):
     def forward(self, x):
         return super().forward(x) + F.linear(x.flatten(1), self[1].weight)
@@ -55,6 +91,10 @@ class HasUnusedLayer(nn.Sequential):
         return self[1](self[0](x))
 
 
+def convolution(**settings):
+    return nn.Conv2d(3, 3, 3, padding=1, **settings)
+
+
 def linear(kind=nn.Sequential, *first):
     return kind(*first, nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
 
@@ -66,9 +106,15 @@ def linear(kind=nn.Sequential, *first):
         (linear(nn.Sequential, OwnBatchNorm(3)), r"layer 0 \(OwnBatchNorm\): it mixes the images of a batch"),
         (linear(nn.Sequential, nn.InstanceNorm2d(3, track_running_stats=True)), r"layer 0 \(InstanceNorm2d\)"),
         (mixing(2, 3), "depends on the other images of the batch"),
-        (linear(ChangesBuffer), "buffer mean changes in training"),
-        (linear(SharesWeight), r"the per-sample gradients of 1.weight are missing or wrong"),
-        (linear(HasUnusedLayer), r"the per-sample gradients of unused.weight are missing or wrong"),
+        (linear(ChangesBuffer), "mean changes in training, and would be published without noise"),
+        (linear(KeepsImage), "image changes in training, and would be published without noise"),
+        (linear(ReturnsImage), "_extra_state changes in training, and would be published without noise"),
+        (linear(SharesWeight), r"gradients of 1.weight \(Linear\) are missing or wrong: let its layer alone use it"),
+        (linear(HasUnusedLayer), r"weight unused.weight takes no part in training: take it out, or freeze it"),
+        (
+            linear(nn.Sequential, convolution(padding_mode="circular")),
+            r"0.weight \(Conv2d\).*: Opacus does not support padding_mode 'circular'",
+        ),
     ],
 )
 def test_incompatible_network_is_rejected_with_the_reason(model, reason):
@@ -83,6 +129,28 @@ def test_the_check_draws_no_random_numbers():
     check_network(model, (3, 8, 8))
     replace_batch_norm(with_batch_norm)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("size", [8, 4, 2])
+def test_maps_of_one_pixel_have_per_sample_gradients(size):
+    check_network(replace_batch_norm(resnet("ResNet18", num_classes=2, in_channels=3)), (3, size, size))
+    check_network(in_place_network(), (3, size, size))
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), convolution(), nn.ReLU(), convolution(), nn.Flatten())
+    check_network(pooled, (3, size, size))
+
+
+def test_untrained_state_names_what_changed():
+    model = linear(KeepsImage)
+    before = untrained_state(model)
+    assert set(before) == {"image"}
+    assert changed_entry(model, before) is None
+    with torch.no_grad():
+        model[1].weight += 1
+        assert changed_entry(model, before) is None, "a trained weight"
+        model.image[0, 0, 0] = -0.0
+        assert changed_entry(model, before) == "image", "equal in value, not in bits"
+        model.image[0, 0, 0] = float("nan")
+        assert changed_entry(model, untrained_state(model)) is None
 
 
 # --- torchvision's residual blocks, which change outputs in place ---------------------------------------------------

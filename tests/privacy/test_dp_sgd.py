@@ -120,6 +120,27 @@ def test_clipped_gradients_do_not_exceed_the_clipping_norm(precision):
     assert 0.0999 < max_length < 0.1 * (1 + 1e-5)
 
 
+def test_clipped_gradients_are_added_without_tf32(monkeypatch):
+    """On CUDA with bf16 the loop allows TF32, which would round the weight of an image by up to 0.05 %."""
+    precisions, einsum = [], torch.einsum
+
+    def recorded(*args):
+        precisions.append(torch.get_float32_matmul_precision())
+        return einsum(*args)
+
+    model = private_net()
+    private = dp_sgd().make_private(model, torch.optim.SGD(model.parameters(), lr=1.0), **SEEDS)
+    F.cross_entropy(model(torch.rand(2, 3, 16, 20)), torch.tensor([1, 0])).backward()
+    torch.set_float32_matmul_precision("high")
+    try:
+        monkeypatch.setattr(torch, "einsum", recorded)
+        private.optimizer.step()
+        assert set(precisions) == {"highest"}
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 # --- what a model depends on ---------------------------------------------------------------------------------------
 
 
