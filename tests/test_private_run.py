@@ -17,7 +17,7 @@ from tests.helpers.scripts import FinishedRun, call, rejected, run_folders
 
 FLAGS = shlex.split(
     "--dataset digits --network tests.helpers.networks:normed --epochs 2 --n-shadows 4 --n-runs 2 --n-train 40 "
-    "--sigma 0.8 -c 0.5 --eval-every 2 --precision fp32 --device cpu --checkpoint-every 1 --quiet"
+    "--sigma 0.8 -c 0.5 --noise-seed 3 --eval-every 2 --precision fp32 --device cpu --checkpoint-every 1 --quiet"
 )
 MIXING = "tests.helpers.networks:mixing"
 
@@ -34,7 +34,10 @@ def epsilon(steps):
 
 
 def test_the_guarantee_is_on_disk(private):
-    assert private.models.name == "digits_tests.helpers.networks-normed_MSGD_lr1_b256_e2_fp32_n40_sigma0.8_C0.5_exp0"
+    assert (
+        private.models.name
+        == "digits_tests.helpers.networks-normed_MSGD_lr1_b256_e2_fp32_n40_sigma0.8_C0.5_noise3_exp0"
+    )
     models = pd.read_csv(private.results / "models.csv")
     assert len(models) == 6
     guarantee = {"delta": 1e-5, "sigma": 0.8, "max_grad_norm": 0.5, "sample_rate": 0.5, "steps": 4}
@@ -63,6 +66,28 @@ def test_the_output_names_the_guarantee_without_warnings(private):
 def test_weights_are_those_of_the_network_with_group_norm(private):
     content = torch.load(private.models / "target_00.pt", weights_only=True)["weights"]
     assert set(content) == {"0.weight", "1.weight", "1.bias", "5.weight", "5.bias"}
+
+
+def test_the_weights_file_holds_nothing_else_that_follows_from_the_training_images(private):
+    content = torch.load(private.models / "target_00.pt", weights_only=True)
+    guarantee = {"epsilon", "delta", "sigma", "max_grad_norm", "sample_rate", "steps"}
+    assert set(content) == {"weights", "record", "sha256"}
+    assert set(content["record"]) == guarantee | {"seconds", "device", "sha256", "belongs_to"}
+
+
+def test_accuracies_of_private_models_come_from_their_logs(private, tmp_path):
+    copy = private.copy(tmp_path)
+    log = copy.results / "train" / "shadow_01.csv"
+    last = pd.read_csv(log).iloc[-1]
+    models = pd.read_csv(copy.results / "models.csv").set_index(["role", "index"])
+    assert models.loc[("shadow", 1), "test_accuracy"] == last.test_accuracy
+    assert models.loc[("shadow", 1), "train_accuracy"] == last.train_accuracy
+    log.unlink()
+    assert call(train_model.main, copy.argv).status == 0
+    models = pd.read_csv(copy.results / "models.csv").set_index(["role", "index"])
+    assert models[["test_accuracy", "train_accuracy"]].isna().any(axis=1).tolist() == [
+        job == ("shadow", 1) for job in models.index
+    ]
 
 
 def test_the_audit_stays_below_the_guarantee(private):

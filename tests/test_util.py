@@ -47,7 +47,7 @@ def test_every_flag_sets_its_field():
     assert config.data == util.DataConfig("d", "a", 10, False, "coin")
     assert config.model == util.ModelConfig("ConvNet", 6)
     assert config.train == util.TrainConfig(3, 0.5, "adam", 4, None, "bf16", 11)
-    assert config.dp == util.DPConfig(False, 0.5, 2.0, 1e-6, None, 9)
+    assert config.dp == util.DPConfig(False, 0.5, 2.0, 1e-6, max_physical_batch=9)
     assert config.attack.attacks == ("lira", "loss")
     assert (config.run.n_runs, config.run.n_shadows) == (7, 8)
     assert (config.run.device, config.run.test_batch_size, config.run.quiet) == ("cpu", 5, True)

@@ -60,6 +60,23 @@ def mixing(num_classes, in_channels):
     return nn.Sequential(_Call(lambda x: x - x.mean(0)), mlp(num_classes, in_channels))
 
 
+class _KeepsLaterImage(nn.Sequential):
+    def __init__(self, num_classes, in_channels):
+        super().__init__(*mlp(num_classes, in_channels))
+        self.seen, self.n_calls = nn.Parameter(torch.zeros(()), requires_grad=False), 0
+
+    def forward(self, x):
+        self.n_calls += self.training
+        if self.n_calls > 6:  # after the checks before training
+            self.seen.data.copy_(x.flatten()[0].detach())
+        return super().forward(x)
+
+
+def keeps_a_later_image(num_classes, in_channels):
+    """Copies an image into a frozen parameter, but not at once."""
+    return _KeepsLaterImage(num_classes, in_channels)
+
+
 # --- networks that fail --------------------------------------------------------------------------------------------
 
 

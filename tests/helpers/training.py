@@ -19,13 +19,13 @@ TRAINING_SET, TEST_SET = np.arange(3, 30), np.arange(30, 37)
 SEED = 5
 
 
-def fixed_split(training_set: np.ndarray = TRAINING_SET, *, seed: int = SEED, **privacy_seeds: int) -> Any:
+def fixed_split(training_set: np.ndarray = TRAINING_SET, *, seed: int = SEED) -> Any:
     """Takes the place of a Split: the same images and seeds for every model."""
     return SimpleNamespace(
         training_set=lambda role, index, first_sample: training_set,
         test_set=lambda role: TEST_SET,
         seed=lambda role, index: seed,
-        privacy_seeds=lambda role, index: privacy_seeds,
+        exp_idx=0,
     )
 
 

@@ -158,6 +158,7 @@ def test_untrained_state_names_what_changed():
 
 def in_place_network():
     """torchvision's ResNet18 with the CIFAR stem and GroupNorm, in channels_last memory as in training."""
+    torch.manual_seed(0)
     model = torchvision.models.resnet18(num_classes=2)
     model.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
     model.maxpool = nn.Identity()

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from opacus.accountants import PRVAccountant, RDPAccountant
 
 from common import Trainer, make_split
-from lira.errors import InputError
+from lira.errors import InputError, ModelError
 from lira.privacy.compatibility import replace_batch_norm
 from lira.privacy.dp_sgd import DPSGD
 from tests.helpers import training
@@ -19,20 +20,21 @@ from tests.helpers.networks import equal_weights, normed
 from tests.helpers.tiny_images import store
 from tests.helpers.training import SEED, TEST_SET, TRAINING_SET, fixed_split, make_setup
 
-SEEDS = {"sampling": 11, "noise": 12}
+NOISE_SEED, KEY = 11, (0, 1, 7)  # exp_idx, shadow, index: those of training.train()
 
 
 def dp_sgd(**changes):
     defaults = {"n_images": 27, "batch_size": 8, "epochs": 3, "sigma": 0.8, "target_epsilon": None}
-    return DPSGD(**defaults | {"max_grad_norm": 0.5, "delta": 1e-5, "max_physical_batch": 64} | changes)
+    defaults |= {"max_grad_norm": 0.5, "delta": 1e-5, "max_physical_batch": 64, "noise_seed": NOISE_SEED}
+    return DPSGD(**defaults | changes)
 
 
 def private_net():
     return replace_batch_norm(normed(4, 3))
 
 
-def train(privacy, *network, training_set=TRAINING_SET, seeds=SEEDS, **changed):
-    settings = dict(lr=0.5, lr_step=None, split=fixed_split(training_set, **seeds)) | changed
+def train(privacy, *network, training_set=TRAINING_SET, **changed):
+    settings = dict(lr=0.5, lr_step=None, split=fixed_split(training_set)) | changed
     return training.train(*network, privacy=privacy, **settings)
 
 
@@ -58,26 +60,28 @@ def naive_train(privacy, *, optimizer, lr):
     torch.manual_seed(SEED)
     model, images = private_net().double(), store()
     augmentation = torch.Generator().manual_seed(SEED)
-    sampling, noise = (torch.Generator().manual_seed(seed) for seed in SEEDS.values())
+    seeds = np.random.SeedSequence([NOISE_SEED, *KEY]).spawn(2)
+    sampling, noise = map(np.random.default_rng, seeds)
     make = {"MSGD": partial(torch.optim.SGD, momentum=0.9), "adam": torch.optim.Adam}[optimizer]
     update, sizes = make(model.parameters(), lr=lr, weight_decay=1e-4), []
     steps_per_epoch = math.ceil(27 / privacy.batch_size)
     for _ in range(3 * steps_per_epoch):
-        included = torch.rand(len(TRAINING_SET), generator=sampling) < 1 / steps_per_epoch
-        index = torch.from_numpy(TRAINING_SET)[included]
+        included = sampling.random(len(TRAINING_SET)) < 1 / steps_per_epoch
+        index = torch.from_numpy(TRAINING_SET[included])
         sizes.append(len(index))
         top, left = torch.randint(0, 2 * images.margin + 1, (2, len(index)), generator=augmentation)
         flip = torch.randint(0, 2, (len(index),), generator=augmentation).bool()
         x = images.batch(index, top, left, flip).double()
         total = clipped_sum(model, x, images.y[index], privacy.max_grad_norm)
         for weight, gradient in zip(model.parameters(), total, strict=True):
-            noise_drawn = torch.normal(0.0, privacy.sigma * privacy.max_grad_norm, weight.shape, generator=noise)
-            weight.grad = (gradient + noise_drawn) / (27 / steps_per_epoch)
+            drawn = torch.from_numpy(noise.standard_normal(weight.shape, dtype=np.float32))
+            noisy = gradient + drawn * privacy.sigma * privacy.max_grad_norm
+            weight.grad = noisy / (27 / steps_per_epoch)
         update.step()
     return model, sizes
 
 
-@pytest.mark.parametrize(("optimizer", "lr"), [("MSGD", 0.5), ("adam", 1e-3)])
+@pytest.mark.parametrize(("optimizer", "lr"), [("MSGD", 0.1), ("adam", 1e-3)])
 @pytest.mark.parametrize("changes", [{}, {"max_physical_batch": 3}, {"batch_size": 1}, {"batch_size": 100}])
 def test_weights_equal_those_of_a_naive_loop(optimizer, lr, changes):
     """Batches of 8, the same in physical batches of 3, batches that are often empty, and all images at every step."""
@@ -91,9 +95,9 @@ def test_weights_equal_those_of_a_naive_loop(optimizer, lr, changes):
 
 
 def test_an_epoch_of_empty_samples_has_no_training_figures_but_is_accounted():
-    privacy = dp_sgd(n_images=2, batch_size=1, epochs=1)
     for seed in range(50):
-        trainer = train(privacy, seeds={"sampling": seed, "noise": 1}, training_set=np.array([5]), epochs=1)
+        privacy = dp_sgd(n_images=2, batch_size=1, epochs=1, noise_seed=seed)
+        trainer = train(privacy, training_set=np.array([5]), epochs=1)
         row = trainer.history[0]
         if row["train_loss"] is None:
             break
@@ -110,7 +114,7 @@ def test_clipped_gradients_do_not_exceed_the_clipping_norm(precision):
     for seed in range(20):
         torch.manual_seed(seed)
         model = private_net()
-        private = privacy.make_private(model, torch.optim.SGD(model.parameters(), lr=1.0), **SEEDS)
+        private = privacy.make_private(model, torch.optim.SGD(model.parameters(), lr=1.0), key=KEY)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             logits = model(torch.rand(1, 3, 16, 20) * 10)
         F.cross_entropy(logits.float(), torch.tensor([1])).backward()
@@ -129,7 +133,7 @@ def test_clipped_gradients_are_added_without_tf32(monkeypatch):
         return einsum(*args)
 
     model = private_net()
-    private = dp_sgd().make_private(model, torch.optim.SGD(model.parameters(), lr=1.0), **SEEDS)
+    private = dp_sgd().make_private(model, torch.optim.SGD(model.parameters(), lr=1.0), key=KEY)
     F.cross_entropy(model(torch.rand(2, 3, 16, 20)), torch.tensor([1, 0])).backward()
     torch.set_float32_matmul_precision("high")
     try:
@@ -154,19 +158,30 @@ def test_a_continued_training_is_bit_identical(epochs):
     assert [row["epsilon"] for row in continued.history] == [row["epsilon"] for row in complete.history]
 
 
-def test_sampling_and_noise_have_separate_seeds():
+def test_noise_follows_from_a_noise_seed_alone_and_else_from_the_operating_system():
     model = train(dp_sgd()).model
     assert equal_weights(model, train(dp_sgd()).model)
-    for changes in ({"sampling": 1}, {"noise": 1}):
-        assert not equal_weights(model, train(dp_sgd(), seeds=SEEDS | changes).model), changes
+    for noise_seed in (NOISE_SEED + 1, NOISE_SEED + 2**32, None):
+        assert not equal_weights(model, train(dp_sgd(noise_seed=noise_seed)).model), noise_seed
+    secret = dp_sgd(noise_seed=None)
+    assert not equal_weights(train(secret).model, train(secret).model)
+    assert "nominal" in dp_sgd().describe()
+    assert "nominal" not in secret.describe()
 
 
-@pytest.mark.parametrize("role", ["target", "shadow"])
-def test_sampling_and_noise_have_the_seeds_of_role_and_index(role):
+def test_every_model_of_a_noise_seed_has_its_own_noise():
     split = make_split(37, 12, n_train=None, exp_idx=0, inclusion="half")
-    state = Trainer(make_setup(split=split, privacy=dp_sgd()), role, 3).private.state_dict()
-    for name, seed in split.privacy_seeds(role, 3).items():
-        assert torch.equal(state[name], torch.Generator().manual_seed(seed).get_state())
+    setups = [make_setup(split=replace(split, exp_idx=exp_idx), privacy=dp_sgd()) for exp_idx in (0, 1)]
+    models = [(setup, role, index) for setup in setups for role in ("target", "shadow") for index in (0, 1)]
+    assert len({str(Trainer(*model).private.state_dict()) for model in models}) == 8
+
+
+def test_a_network_that_keeps_an_image_later_is_not_published():
+    trainer = Trainer(make_setup("tests.helpers.networks:keeps_a_later_image", privacy=dp_sgd()), "shadow", 7)
+    trainer.private.check_weights()
+    list(trainer.epochs())
+    with pytest.raises(ModelError, match="seen changed in training: it is no trained weight, and would be published"):
+        trainer.private.check_weights()
 
 
 def test_sampling_does_not_depend_on_the_number_of_members():

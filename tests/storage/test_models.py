@@ -1,5 +1,7 @@
 """The files of one model: weights with their record, in files that no other model's are taken for."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -70,3 +72,21 @@ def test_weights_are_loaded_into_the_network_that_they_were_saved_from_and_into_
     for other in (nn.Linear(3, 5), nn.Linear(3, 4, bias=False), nn.Sequential(nn.Linear(3, 4))):
         line = input_error_line(run.load_into, other, "target", 0)
         assert line.startswith(f"{run.weights_path('target', 0)} holds the weights of another network than --network ")
+
+
+def test_only_the_user_reads_the_resume_file_of_a_private_model(run):
+    """It holds the noise to come. A failed private model leaves none."""
+    for job, state in ((("target", 0), {"privacy": {}}), (("shadow", 0), {})):
+        run.save_resume(*job, {"history": [], **state})
+    modes = [run.resume_path(role, 0).stat().st_mode & 0o077 for role in ("target", "shadow")]
+    assert modes[0] == 0
+    assert modes[1] == 0o066 & ~umask()
+    for role, private in (("target", True), ("shadow", False)):
+        run.save_failure(role, 0, "the loss is nan", private=private)
+        assert run.resume_path(role, 0).exists() != private
+
+
+def umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
