@@ -1,8 +1,13 @@
-"""Coverage of the confidence intervals: simulated attacks with normal scores a known distance apart, as they are and
-rounded so that many tie; and, with --audit, of the audit's bounds on simulated mechanisms of known epsilon.
+"""Coverage of the confidence intervals, nominally 95 %.
 
-    python benchmarks/attacks_coverage.py            # 1,000 attacks per row, a minute; --attacks 10000: ten
-    python benchmarks/attacks_coverage.py --audit    # 1,000 audits per row, five minutes"""
+First those over the sampling of target samples alone: attacks with normal scores a known distance apart, as they are
+and rounded so that many tie. Then those of attack.csv: whole experiments of closed-form models, of which samples,
+targets and shadows are drawn anew each time, attacked like real ones; for one target, for the mean over four, and for
+the binomial intervals that take models or thresholds as given.
+
+    python benchmarks/attacks_coverage.py            # 200 repetitions per row, half an hour
+    python benchmarks/attacks_coverage.py --variation 5 --samples 2000 --shadows 8 20
+    python benchmarks/attacks_coverage.py --audit    # the bounds of 1,000 simulated mechanisms per row, five minutes"""
 
 import argparse
 import sys
@@ -13,10 +18,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.helpers.intervals import misses
+from tests.helpers.intervals import METRICS, RATES, Experiment, coverage, misses, tprs_of_a_large_experiment
 from tests.helpers.mechanisms import Mechanism, audit_bounds
 
-RATES = (0.01, 0.001)
+ATTACKS = ("lira", "lira-bayes", "loss")
 SETTINGS = [  # (samples, distance, rounded to multiples of)
     (600, 0.1, None),
     (2000, 0.3, None),
@@ -57,20 +62,54 @@ def audit_coverage(audits: int, seed: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--attacks", type=int, default=1000)
+    parser.add_argument("--attacks", type=int, default=1000, help="of normal scores; 0: none")
+    parser.add_argument("--repetitions", type=int, default=200, help="of each experiment")
+    parser.add_argument("--samples", type=int, nargs="+", default=[500, 2000, 10_000])
+    parser.add_argument("--shadows", type=int, nargs="+", default=[8, 20, 64])
+    parser.add_argument("--variation", type=float, nargs="+", default=[1.0], help="between models, see Experiment")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--audit", action="store_true")
     args = parser.parse_args()
     if args.audit:
         audit_coverage(args.attacks, args.seed)
         return
-    error = np.sqrt(0.95 * 0.05 / args.attacks)
-    print(f"{args.attacks} attacks per row; standard error of a coverage of 0.95: {error:.4f}")
+    if args.attacks:
+        print_samples_alone(args.attacks, args.seed)
+    for variation in args.variation:
+        print_experiments(variation, args)
+
+
+def print_samples_alone(attacks: int, seed: int) -> None:
+    print(f"{attacks} attacks per row; standard error of a coverage of 0.95: {np.sqrt(0.95 * 0.05 / attacks):.4f}")
     for n_samples, distance, grain in SETTINGS:
-        missed = misses(n_samples, distance, grain, RATES, attacks=args.attacks, seed=args.seed)
-        coverage = "  ".join(f"{name} {1 - count / args.attacks:.4f}" for name, count in missed.items())
+        missed = misses(n_samples, distance, grain, RATES, attacks=attacks, seed=seed)
+        covered = "  ".join(f"{name} {1 - count / attacks:.4f}" for name, count in missed.items())
         rounding = f", rounded to {grain}" if grain else ""
-        print(f"{n_samples:6d} samples, distance {distance}{rounding}: {coverage}", flush=True)
+        print(f"{n_samples:6d} samples, distance {distance}{rounding}: {covered}", flush=True)
+
+
+def print_experiments(variation: float, args: argparse.Namespace) -> None:
+    error = np.sqrt(0.95 * 0.05 / args.repetitions)
+    print(f"\n{args.repetitions} repetitions, variation {variation:g}; standard error of a coverage: {error:.3f}")
+    print("accuracy of all guesses and TPR given its threshold, as binomials; then 1 target / 4 targets, and the width")
+    print("of the interval over that of one from the true deviation")
+    head = ["accuracy", *(f"TPR {rate:g}" for rate in RATES), "accuracy", "AUC", *(f"TPR {rate:g}" for rate in RATES)]
+    print(" | ".join(["shadows, samples, attack", *head]))
+    for n_shadows in args.shadows:
+        large = Experiment(max(args.samples), n_shadows, variation=variation)
+        tpr = tprs_of_a_large_experiment(large, ATTACKS, repetitions=40, seed=(args.seed, 1))
+        for n_samples in args.samples:
+            experiment = Experiment(n_samples, n_shadows, variation=variation)
+            covered, width = coverage(experiment, ATTACKS, tpr, repetitions=args.repetitions, seed=(args.seed, 2))
+            for attack in ATTACKS:
+                cells = [f"{covered[attack, f'{metric}, binomial']:.3f}" for metric in METRICS if metric != "auc"]
+                for metric in METRICS:
+                    pairs = [
+                        [which[attack, f"{metric}, {n}"] for n in (1, experiment.n_targets)]
+                        for which in (covered, width)
+                    ]
+                    cells.append(f"{pairs[0][0]:.3f} / {pairs[0][1]:.3f} ({pairs[1][0]:.2f} / {pairs[1][1]:.2f})")
+                print(" | ".join([f"{n_shadows}, {n_samples}, {attack}", *cells]), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 from lira.attacks import learned
 from lira.attacks.design import HeldOut, MembershipDesign
 from lira.attacks.inputs import AttackOptions
-from lira.attacks.metrics import auc, best_threshold
+from lira.attacks.metrics import BetweenModels, auc, best_threshold, between_models
 from lira.attacks.registry import ATTACKS, MIN_SHADOWS, select_attacks
 from lira.attacks.statistics import Statistics, log_confidence
 from lira.privacy.audit import HeldOutCounts, count_held_out
@@ -33,7 +33,8 @@ class AttackResult:
     target: row of phi. score: float64 (N,), higher = member, NaN = this sample cannot be scored.
     threshold: guess member where score >= threshold; the most accurate one on the held-out shadows' scores.
     held_out_auc: mean AUC of those scores; the target's membership is not used. Both NaN where none of them has an AUC.
-    n_shadows: how many the statistics include. held_out_counts: those scores counted for the audit, None without."""
+    n_shadows: how many the statistics include. held_out_counts: those scores counted for the audit, None without.
+    between: the variation of the metrics between models, from those scores."""
 
     attack: str
     target: int
@@ -42,6 +43,7 @@ class AttackResult:
     held_out_auc: float
     n_shadows: int
     held_out_counts: HeldOutCounts | None = None
+    between: BetweenModels | None = None
 
 
 class Attacker:
@@ -85,8 +87,12 @@ class Attacker:
         if features is not None:
             classifier = learned.train(*examples.arrays(), seed=self.options.seed)
             scores["learned"] = np.stack([classifier(values) for values in features])
-        summaries = {name: _summarize(held_out_scores[name]) for name in self.names}
         n_shadows = int(statistics.included.any(axis=1).sum())
+        pairs = _spread(self.pairs(statistics), self.member.shape[1])
+        summaries = {}
+        for name in self.names:
+            scored = _take_evenly(pairs, MAX_LEARNED_PAIRS) if name == "learned" else pairs
+            summaries[name] = _summarize(held_out_scores[name], list(map(len, scored)), n_shadows)
         return [
             AttackResult(name, row, scores[name][place], n_shadows=n_shadows, **summaries[name])
             for place, row in enumerate(rows)
@@ -157,14 +163,18 @@ class Attacker:
         return scores, learned.features(statistics, phi, scores) if "learned" in self.names else None
 
 
-def _summarize(held_out_scores: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    """The fields of an AttackResult that come from the (score, truth) of each held-out shadow."""
+def _summarize(
+    held_out_scores: list[tuple[np.ndarray, np.ndarray]], pair_sizes: list[int], n_shadows: int
+) -> dict[str, Any]:
+    """The fields of an AttackResult that come from the (score, truth) of each held-out shadow, pair after pair."""
     scores, truths = [score for score, _ in held_out_scores], [truth for _, truth in held_out_scores]
     aucs = [value for value in map(auc, scores, truths) if not np.isnan(value)]
+    threshold = best_threshold(np.concatenate(scores), np.concatenate(truths)) if aucs else np.nan
     return {
-        "threshold": best_threshold(np.concatenate(scores), np.concatenate(truths)) if aucs else np.nan,
+        "threshold": threshold,
         "held_out_auc": float(np.mean(aucs)) if aucs else np.nan,
         "held_out_counts": count_held_out(scores, truths) if scores else None,
+        "between": between_models(scores, truths, threshold=threshold, pair_sizes=pair_sizes, n_shadows=n_shadows),
     }
 
 

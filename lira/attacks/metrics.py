@@ -1,46 +1,172 @@
 """Metrics of an attack: ROC, accuracy, AUC, TPR at low FPR, each with an interval.
 
 score: float (N,), higher = more likely a member, NaN = not scored (left out of every metric and counted). member: bool
-(N,), the truth. All intervals have 95 % confidence and take the shadows, which the targets share, as given: they cover
-the sampling of target samples (accuracy, TPR, FPR: at a given threshold; AUC: over all thresholds), nothing else."""
+(N,), the truth.
+
+The interval of a metric has 95 % confidence and covers its mean over repetitions of the whole experiment: other target
+samples of the same kind, other targets and shadows trained the same way, thresholds fitted anew. It adds two parts:
+the sampling of target samples (`Estimate`), and the variation between models, measured on the held-out shadows
+(`BetweenModels`). It is not the range of single models: the metric of one more model lies outside more often."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import betaincinv, ndtri
-from scipy.stats import rankdata
+from scipy.stats import binom, rankdata, t
 
 from lira.errors import InputError
 
 FALSE_POSITIVE_RATES = (0.01, 0.001, 0.0001)
+METRICS = ("accuracy", "auc", *(f"tpr_at_fpr_{rate:g}" for rate in FALSE_POSITIVE_RATES))  # those with intervals
 CONFIDENCE = 0.95
 TAIL = (1.0 - CONFIDENCE) / 2
+MIN_PAIRS = 3  # of held-out shadows, for a variance between models
 
 
-def evaluate(score: np.ndarray, member: np.ndarray, *, threshold: float) -> dict[str, float | int | bool]:
-    """Every metric of one attack on one target, by the columns of attack.csv; NaN where the samples do not define it.
+@dataclass(frozen=True)
+class Estimate:
+    """A metric on one target, and its 95 % interval over the sampling of target samples alone.
 
-    threshold: guess member where score >= threshold (from the shadows; NaN: no accuracy).
+    centre: the value without bias, which low and high surround; the value itself but for the TPR. influence: float64
+    (N,), the first-order effect of each sample on the value, 0 where it is not scored. Targets share their samples: the
+    influences give the correlation of their errors."""
 
-    accuracy: Clopper-Pearson. auc: DeLong on the logit scale. balanced_accuracy: at the best threshold in hindsight.
-    tpr_at_fpr_X: the raw step of the ROC, Clopper-Pearson at its threshold; fpr_at_X: the FPR realized there and the
-    Beta interval of that threshold's true FPR; resolvable_at_X: whether X is at least one non-member."""
-    n_unscored = int(np.isnan(score).sum())
+    value: float
+    centre: float
+    low: float
+    high: float
+    influence: np.ndarray
+
+
+@dataclass(frozen=True)
+class BetweenModels:
+    """The variation of an attack's metrics between models, from its held-out shadows.
+
+    variance: metric of METRICS -> variance of its expected value between models; NaN where it is not defined. n_pairs:
+    pairs (or shadows without a partner) that it is estimated from; below MIN_PAIRS there is no interval. n_shadows: S,
+    in the statistics that score the targets."""
+
+    variance: dict[str, float]
+    n_pairs: int
+    n_shadows: int
+
+
+def between_models(
+    scores: Sequence[np.ndarray],
+    truths: Sequence[np.ndarray],
+    *,
+    threshold: float,
+    pair_sizes: Sequence[int],
+    n_shadows: int,
+) -> BetweenModels:
+    """scores, truths: of each held-out shadow, pair after pair; pair_sizes: shadows in each pair.
+
+    A metric of one shadow has two errors, that of the model and that of the samples. Metrics on every second sample and
+    on the others share the first alone: its variance is their covariance over the shadows. Around the mean over all
+    shadows it is too small by the variance of that mean, which is added, from the sums of the pairs: the shadows of a
+    pair have complementary members and are not independent."""
+    halves = [[_metrics(*half, threshold) for half in _halves(*pair)] for pair in zip(scores, truths, strict=True)]
+    values = np.array(halves).reshape(-1, 2, len(METRICS))
+    n_pairs = len(pair_sizes) if len(values) else 0
+    if n_pairs < MIN_PAIRS:
+        return BetweenModels(dict.fromkeys(METRICS, np.nan), n_pairs, n_shadows)
+    values = values - values.mean(axis=0)
+    of_pairs = np.add.reduceat(values, np.cumsum([0, *pair_sizes[:-1]]), axis=0)
+    of_mean = of_pairs.prod(axis=1).sum(axis=0) * n_pairs / (n_pairs - 1) / len(values) ** 2
+    variance = np.maximum(values.prod(axis=1).mean(axis=0) + of_mean, 0.0)
+    return BetweenModels(dict(zip(METRICS, variance.tolist(), strict=True)), n_pairs, n_shadows)
+
+
+def _halves(score: np.ndarray, member: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     score, member = _scored_only(score, member)
-    n_members, n_nonmembers = int(member.sum()), int((~member).sum())
-    n_guesses = 0 if np.isnan(threshold) else len(score)
-    accuracy = pooled_accuracy(int(np.sum((score >= threshold) == member)), n_guesses)
-    row = dict(zip(("accuracy", "accuracy_low", "accuracy_high"), accuracy, strict=True))
-    row["threshold"] = float(threshold)
-    row |= dict(zip(("auc", "auc_low", "auc_high"), auc_interval(score, member), strict=True))
-    row["balanced_accuracy"] = np.nan
-    if n_members and n_nonmembers:
-        fpr, tpr, _ = roc(score, member)
-        row["balanced_accuracy"] = float(np.max(0.5 * (tpr + 1.0 - fpr)))
-    for rate in FALSE_POSITIVE_RATES:
-        point = tpr_at_fpr(score, member, rate)
-        for key, column in (("tpr", f"tpr_at_fpr_{rate:g}"), ("fpr", f"fpr_at_{rate:g}")):
-            row |= {f"{column}{end}": point[f"{key}{end}"] for end in ("", "_low", "_high")}
-        row[f"resolvable_at_{rate:g}"] = point["resolvable"]
-    return row | {"n_members": n_members, "n_nonmembers": n_nonmembers, "n_unscored": n_unscored}
+    return [(score[start::2], member[start::2]) for start in (0, 1)]
+
+
+def _metrics(score: np.ndarray, member: np.ndarray, threshold: float) -> list[float]:
+    """The values of METRICS, NaN where they are not defined; all samples scored."""
+    if not member.any() or member.all():
+        return [np.nan] * len(METRICS)
+    _, n_true_positives, n_false_positives = _roc_counts(score, member)
+    n_nonmembers = n_false_positives[-1]
+    n_allowed = [_n_allowed(rate, n_nonmembers) for rate in FALSE_POSITIVE_RATES]
+    steps = np.searchsorted(n_false_positives, n_allowed, side="right")
+    tpr = np.append(0, n_true_positives)[steps] / n_true_positives[-1]
+    accuracy = np.nan if np.isnan(threshold) else np.mean((score >= threshold) == member)
+    return [float(accuracy), _area(n_true_positives, n_false_positives), *tpr.tolist()]
+
+
+def mean_interval(
+    metric: str, estimates: Sequence[Estimate], between: Sequence[BetweenModels | None]
+) -> tuple[float, float, float]:
+    """(mean, low, high) of a metric over T targets, of those where it is defined; NaN ends where `between` is None,
+    has fewer than MIN_PAIRS pairs or does not know the metric.
+
+    The half-width on either side is the root of two squared half-widths (Zou and Donner 2008). Samples: those of the
+    targets together, as correlated as their influences. Models: Student's t with n_pairs - 1 degrees of freedom times
+    the standard deviation between models times sqrt(1 / T + 1 / S), since all targets share the S shadows."""
+    defined = [pair for pair in zip(estimates, between, strict=True) if not np.isnan(pair[0].value)]
+    mean = float(np.mean([estimate.value for estimate, _ in defined])) if defined else np.nan
+    models = [each for _, each in defined if each is not None]
+    if not defined or len(models) < len(defined) or (n_pairs := min(each.n_pairs for each in models)) < MIN_PAIRS:
+        return mean, np.nan, np.nan
+    influence = np.stack([estimate.influence for estimate, _ in defined])
+    independent, together = np.sum(influence**2), np.sum(influence.sum(axis=0) ** 2)
+    # From 1 to T, which stands for errors that are the same in all targets.
+    correlated = max(1.0, together / independent) if independent else len(defined)
+    variance = np.mean([each.variance[metric] * (1 / len(defined) + 1 / each.n_shadows) for each in models])
+    of_models = t.ppf(1 - TAIL, n_pairs - 1) * np.sqrt(variance)
+    centre, low, high = np.transpose([(estimate.centre, estimate.low, estimate.high) for estimate, _ in defined])
+    below, above = (
+        np.hypot(np.sqrt(correlated * np.sum((centre - ends) ** 2)) / len(defined), of_models) for ends in (low, high)
+    )
+    low, high = np.clip([centre.mean() - below, centre.mean() + above], 0.0, 1.0)
+    return mean, float(np.minimum(low, mean)), float(np.maximum(high, mean))
+
+
+def evaluate(
+    score: np.ndarray, member: np.ndarray, *, threshold: float, between: BetweenModels | None = None
+) -> dict[str, float | int | bool]:
+    """evaluate_targets() of one target; without `between` no metric has an interval."""
+    return evaluate_targets([score], [member], thresholds=[threshold], between=[between])[0]
+
+
+def evaluate_targets(
+    scores: Sequence[np.ndarray],
+    members: Sequence[np.ndarray],
+    *,
+    thresholds: Sequence[float],
+    between: Sequence[BetweenModels | None],
+) -> list[dict[str, float | int | bool]]:
+    """Every metric of one attack on each of T targets, by the columns of attack.csv; NaN where it is not defined.
+
+    thresholds: guess member where score >= threshold (from the shadows; NaN: no accuracy).
+
+    <metric>_low, _high: its interval from this target alone; mean_<metric>_low, _high: that of the mean over the T
+    targets, the same in every row. balanced_accuracy: at the best threshold in hindsight. tpr_at_fpr_X: the raw step of
+    the ROC; fpr_at_X: the FPR realized there; resolvable_at_X: whether X is at least one non-member."""
+    targets = list(zip(scores, members, thresholds, strict=True))
+    estimates = [_estimates(*target) for target in targets]
+    means: dict[str, float] = {}
+    for metric in METRICS:
+        _, *ends = mean_interval(metric, [of_target[metric] for of_target in estimates], between)
+        means |= dict(zip((f"mean_{metric}_low", f"mean_{metric}_high"), ends, strict=True))
+    rows = []
+    for (score, member, threshold), of_target, models in zip(targets, estimates, between, strict=True):
+        row: dict[str, float | int | bool] = {}
+        for metric, estimate in of_target.items():
+            interval = mean_interval(metric, [estimate], [models])
+            row |= dict(zip((metric, f"{metric}_low", f"{metric}_high"), interval, strict=True))
+        n_unscored = int(np.isnan(score).sum())
+        score, member = _scored_only(score, member)
+        row |= {"threshold": float(threshold), "balanced_accuracy": _best_balanced_accuracy(score, member)}
+        for rate in FALSE_POSITIVE_RATES:
+            point = tpr_at_fpr(score, member, rate)
+            row |= {f"fpr_at_{rate:g}": point["fpr"], f"resolvable_at_{rate:g}": point["resolvable"]}
+        n_members = int(member.sum())
+        row |= {"n_members": n_members, "n_nonmembers": len(member) - n_members, "n_unscored": n_unscored}
+        rows.append(row | means)
+    return rows
 
 
 def roc(score: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -79,6 +205,13 @@ def best_threshold(score: np.ndarray, member: np.ndarray) -> float:
     return float(np.append(np.inf, threshold)[np.argmax(n_correct)])
 
 
+def _best_balanced_accuracy(score: np.ndarray, member: np.ndarray) -> float:
+    if not member.any() or member.all():
+        return np.nan
+    fpr, tpr, _ = roc(score, member)
+    return float(np.max(0.5 * (tpr + 1.0 - fpr)))
+
+
 def auc(score: np.ndarray, member: np.ndarray) -> float:
     """Area under the ROC curve, ties counting one half; NaN without members or without non-members."""
     score, member = _scored_only(score, member)
@@ -86,39 +219,66 @@ def auc(score: np.ndarray, member: np.ndarray) -> float:
     if not n_members or not n_nonmembers:
         return np.nan
     _, n_true_positives, n_false_positives = _roc_counts(score, member)
+    return _area(n_true_positives, n_false_positives)
+
+
+def _area(n_true_positives: np.ndarray, n_false_positives: np.ndarray) -> float:
+    """AUC from the counts of _roc_counts(), members and non-members both present."""
+    n_members, n_nonmembers = n_true_positives[-1], n_false_positives[-1]
     # Twice the number of non-members below each distinct score, those equal to it counting one half.
     below = 2 * n_nonmembers - n_false_positives - np.concatenate([[0], n_false_positives[:-1]])
     return float(np.sum(np.diff(n_true_positives, prepend=0) * below) / (2 * n_members * n_nonmembers))
 
 
-def auc_interval(score: np.ndarray, member: np.ndarray) -> tuple[float, float, float]:
-    """(AUC, low, high): DeLong's variance (DeLong et al. 1988, by ranks as in Sun and Xu 2014), on the logit scale.
+def _estimates(score: np.ndarray, member: np.ndarray, threshold: float) -> dict[str, Estimate]:
+    """The METRICS of one target, in their order."""
+    rates = {f"tpr_at_fpr_{rate:g}": estimate_tpr(score, member, rate) for rate in FALSE_POSITIVE_RATES}
+    return {"accuracy": estimate_accuracy(score, member, threshold), "auc": estimate_auc(score, member)} | rates
+
+
+def estimate_accuracy(score: np.ndarray, member: np.ndarray, threshold: float) -> Estimate:
+    """Accuracy of guessing member where score >= threshold: Clopper-Pearson."""
+    scored = ~np.isnan(score) & ~np.isnan(threshold)
+    correct, n_guesses = ((score >= threshold) == member) & scored, int(scored.sum())
+    value, low, high = pooled_accuracy(int(correct.sum()), n_guesses)
+    return Estimate(value, value, low, high, np.where(scored, correct - value, 0.0) / max(n_guesses, 1))
+
+
+def estimate_auc(score: np.ndarray, member: np.ndarray) -> Estimate:
+    """AUC: DeLong's variance (DeLong et al. 1988, by ranks as in Sun and Xu 2014), on the logit scale.
 
     The logit keeps the interval inside (0, 1) and its coverage near an AUC of 1. An AUC of exactly 0 or 1 has no
-    variance: its open end is then that of k = 0 in min(members, non-members) trials."""
+    variance: its open end is then that of k = 0 in min(members, non-members) trials. NaN below two of each."""
+    influence, scored = np.zeros(len(score)), ~np.isnan(score)
     score, member = _scored_only(score, member)
     n_members, n_nonmembers = int(member.sum()), int((~member).sum())
     if min(n_members, n_nonmembers) < 2:
-        return auc(score, member), np.nan, np.nan
+        area = auc(score, member)
+        return Estimate(area, area, np.nan, np.nan, influence)
     ranks = rankdata(score)
     below = (ranks[member] - rankdata(score[member])) / n_nonmembers  # share of non-members below each member
     above = 1.0 - (ranks[~member] - rankdata(score[~member])) / n_members
-    area = float(below.mean())
-    error = np.sqrt(below.var(ddof=1) / n_members + above.var(ddof=1) / n_nonmembers)
+    area, of_samples = float(below.mean()), np.empty(len(score))
+    of_samples[member] = (below - area) / np.sqrt(n_members * (n_members - 1))
+    of_samples[~member] = (above - area) / np.sqrt(n_nonmembers * (n_nonmembers - 1))
+    influence[scored] = of_samples
     if area in (0.0, 1.0):
         low, high = clopper_pearson(0, min(n_members, n_nonmembers))
-        return (0.0, low, high) if area == 0.0 else (1.0, 1.0 - high, 1.0 - low)
+        return Estimate(area, area, *((low, high) if area == 0.0 else (1.0 - high, 1.0 - low)), influence)
+    error = np.sqrt(np.sum(influence**2))
     logit, half_width = np.log(area / (1 - area)), ndtri(0.5 + CONFIDENCE / 2) * error / (area * (1 - area))
     low, high = 1 / (1 + np.exp(-(logit - half_width))), 1 / (1 + np.exp(-(logit + half_width)))
-    return area, float(low), float(high)
+    return Estimate(area, area, float(low), float(high), influence)
 
 
-def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
-    """(low, high): exact interval of a binomial probability (Clopper and Pearson 1934); NaN without trials."""
+def clopper_pearson(successes: float, trials: int) -> tuple[float, float]:
+    """(low, high): exact interval of a binomial probability (Clopper and Pearson 1934); NaN without trials.
+
+    successes: whole, or interpolated."""
     if not trials:
         return np.nan, np.nan
-    low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, TAIL))
-    high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1 - TAIL))
+    low = 0.0 if successes <= 0 else float(betaincinv(successes, trials - successes + 1, TAIL))
+    high = 1.0 if successes >= trials else float(betaincinv(successes + 1, trials - successes, 1 - TAIL))
     return low, high
 
 
@@ -126,42 +286,61 @@ def tpr_at_fpr(score: np.ndarray, member: np.ndarray, rate: float) -> dict[str, 
     """The raw step of the ROC at a false positive rate: the highest TPR with FPR <= rate, never interpolated.
 
     The threshold is the (k + 1)-th largest non-member with k = floor(rate * n). Only samples above it, never equal to
-    it, are guessed members. Given the non-members, the number of members above it is binomial: Clopper-Pearson for the
-    TPR. The threshold's true FPR is Beta(k + 1, n - k) distributed, k as realized; where several non-members tie at
-    the threshold it tends to be lower, and the low end is that of Clopper-Pearson.
+    it, are guessed members.
 
-    Returns dict: tpr, tpr_low, tpr_high, fpr (realized), fpr_low, fpr_high, threshold (guess member where score >
-    threshold), resolvable (rate >= 1 / n)."""
+    Returns dict: tpr, fpr (realized), threshold (guess member where score > threshold), resolvable (rate >= 1 / n)."""
     score, member = _scored_only(score, member)
     members, nonmembers = score[member], np.sort(score[~member])[::-1]
     n = len(nonmembers)
     if not n or not len(members):
-        names = ("tpr", "tpr_low", "tpr_high", "fpr", "fpr_low", "fpr_high", "threshold")
-        return dict.fromkeys(names, np.nan) | {"resolvable": False}
-    n_allowed = int(rate * n * (1 + 1e-12))  # 0.01 * 300 is 3, not 2.9999
-    threshold = nonmembers[min(n_allowed, n - 1)]
-    n_true_positives, n_false_positives = int((members > threshold).sum()), int((nonmembers > threshold).sum())
-    low, high = clopper_pearson(n_true_positives, len(members))
-    beta_low, beta_high = (float(betaincinv(n_false_positives + 1, n - n_false_positives, p)) for p in (TAIL, 1 - TAIL))
-    tied = np.count_nonzero(nonmembers == threshold) > 1
+        return dict.fromkeys(("tpr", "fpr", "threshold"), np.nan) | {"resolvable": False}
+    threshold = nonmembers[min(_n_allowed(rate, n), n - 1)]
     return {
-        "tpr": n_true_positives / len(members),
-        "tpr_low": low,
-        "tpr_high": high,
-        "fpr": n_false_positives / n,
-        "fpr_low": clopper_pearson(n_false_positives, n)[0] if tied else beta_low,
-        "fpr_high": beta_high,
+        "tpr": float(np.mean(members > threshold)),
+        "fpr": float(np.mean(nonmembers > threshold)),
         "threshold": float(threshold),
-        "resolvable": n_allowed >= 1,
+        "resolvable": _n_allowed(rate, n) >= 1,
     }
+
+
+def _n_allowed(rate: float, n_nonmembers: int) -> int:
+    """How many false positives a rate allows."""
+    return int(rate * n_nonmembers * (1 + 1e-12))  # 0.01 * 300 is 3, not 2.9999
+
+
+def estimate_tpr(score: np.ndarray, member: np.ndarray, rate: float) -> Estimate:
+    """tpr_at_fpr() with an interval for the TPR where the true FPR is `rate`.
+
+    The true FPR of the k-th largest of n non-members is k / (n + 1) on average, so that the raw step is biased: its k
+    is the first above rate * n. The centre lies between the two steps around k = rate * (n + 1). From there two
+    half-widths, squared and added (Zou and Donner 2008). Members: Clopper-Pearson. The threshold: the TPR at the k-th
+    largest non-members with P(Binomial(n, rate) < k) and with P(Binomial(n, rate) >= k) at most 2.5 %, between which
+    the threshold of that FPR lies in 95 % of attacks."""
+    influence, scored = np.zeros(len(score)), ~np.isnan(score)
+    point = tpr_at_fpr(score, member, rate)
+    score, member = _scored_only(score, member)
+    n_members, n, tpr = int(member.sum()), int((~member).sum()), float(point["tpr"])
+    if np.isnan(tpr):
+        return Estimate(tpr, tpr, np.nan, np.nan, influence)
+    largest = np.concatenate([[np.inf], np.sort(score[~member])[::-1], [-np.inf]])  # the k-th largest at k
+    first, last = (int(k) for k in binom.ppf([TAIL, 1 - TAIL], n, rate))
+    lowest, highest = np.mean(score[member] > largest[first]), np.mean(score[member] >= largest[last + 1])
+    k = int(rate * (n + 1))
+    steps = [np.mean(score[member] > threshold) for threshold in largest[k : k + 2]]
+    centre = float(np.interp(rate * (n + 1), [k, k + 1], steps))
+    low, high = clopper_pearson(centre * n_members, n_members)
+    below, beyond = np.hypot(centre - low, centre - lowest), np.hypot(high - centre, highest - centre)
+    above, slope = score > point["threshold"], (highest - lowest) * n / (last + 1 - first)  # TPR per FPR
+    influence[scored] = np.where(member, (above - tpr) / n_members, slope * (point["fpr"] - above) / n)
+    return Estimate(tpr, centre, max(0.0, centre - float(below)), min(1.0, centre + float(beyond)), influence)
 
 
 def pooled_accuracy(n_correct: np.ndarray | int, n_guesses: np.ndarray | int) -> tuple[float, float, float]:
     """(accuracy, low, high) over several targets together: all guesses as one Clopper-Pearson sample.
 
-    n_correct, n_guesses: int (T,), of each target. The interval takes the samples and shadows, which the targets share,
-    as given. Where the models reveal nothing, every guess is correct with probability 1/2, whatever the targets share:
-    a low end above 0.5 shows leakage at the stated confidence."""
+    n_correct, n_guesses: int (T,), of each target. The test for leakage, not an interval of the accuracy, whose guesses
+    share samples and models. Where the models reveal nothing, every guess is correct with probability 1/2, whatever the
+    targets share: a low end above 0.5 shows leakage at the stated confidence."""
     n_correct, n_guesses = int(np.sum(n_correct)), int(np.sum(n_guesses))
     return (n_correct / n_guesses if n_guesses else np.nan, *clopper_pearson(n_correct, n_guesses))
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lira.attacks.design import MembershipDesign
 from lira.attacks.inputs import AttackInputs
-from lira.attacks.metrics import auc, evaluate, pooled_accuracy
+from lira.attacks.metrics import METRICS, auc, evaluate_targets, pooled_accuracy
 from lira.attacks.statistics import Statistics
 from lira.errors import warn
 from lira.privacy import audit
@@ -27,26 +27,32 @@ def attack_table(
     """attack.csv and leave_one_out.csv: one row per attack and target.
 
     member: bool (M, N), the truth; model_names: (M,); columns: values that all rows share. held_out_auc: mean AUC of
-    the held-out shadows' scores, independent of the target's membership."""
-    return pd.DataFrame(
-        {
-            "attack": result.attack,
-            "target": model_names[result.target],
-            **columns,
-            "shadows": result.n_shadows,
-            "held_out_auc": result.held_out_auc,
-            **evaluate(result.score, member[result.target], threshold=result.threshold),
-        }
-        for result in results
-    )
+    the held-out shadows' scores, independent of the target's membership. The other columns: evaluate_targets()."""
+    rows: dict[int, dict[str, Any]] = {}
+    for attack in dict.fromkeys(result.attack for result in results):
+        places = [place for place, result in enumerate(results) if result.attack == attack]
+        of_attack = [results[place] for place in places]
+        metrics = evaluate_targets(
+            [result.score for result in of_attack],
+            [member[result.target] for result in of_attack],
+            thresholds=[result.threshold for result in of_attack],
+            between=[result.between for result in of_attack],
+        )
+        for place, result, values in zip(places, of_attack, metrics, strict=True):
+            row = {"attack": attack, "target": model_names[result.target], **columns, "shadows": result.n_shadows}
+            rows[place] = row | {"held_out_auc": result.held_out_auc} | values
+    return pd.DataFrame([rows[place] for place in range(len(results))])
 
 
 def curve_table(
     points: Sequence[tuple[int, "AttackResult"]], member: np.ndarray, model_names: Sequence[str], **columns: str | int
 ) -> pd.DataFrame:
-    """curve.csv: attack_table() of several numbers of shadows. points: (number of shadows, result)."""
-    table = attack_table([result for _, result in points], member, model_names, **columns)
-    return table.assign(shadows=[size for size, _ in points])
+    """curve.csv: attack_table() of each number of shadows. points: (number of shadows, result)."""
+    by_size: dict[int, list[AttackResult]] = {}
+    for size, result in points:
+        by_size.setdefault(size, []).append(result)
+    tables = {size: attack_table(results, member, model_names, **columns) for size, results in by_size.items()}
+    return pd.concat([table.assign(shadows=size) for size, table in tables.items()], ignore_index=True)
 
 
 def samples_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame:
@@ -177,19 +183,22 @@ def strongest_attack(table: pd.DataFrame) -> str:
 
 
 def summary_table(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per attack of attack.csv: the accuracy of all targets' guesses together, and means over the targets.
+    """One row per attack of attack.csv: means over the targets with their intervals.
 
-    The interval of the accuracy takes the samples and shadows, which the targets share, as given. The ends of the other
-    intervals are means too: as wide as for one target alone, however dependent the targets are."""
+    leakage_low: lower end of the exact interval of all guesses together, see pooled_accuracy(): above the accuracy of
+    guessing it shows leakage. It is a test, not an interval of the accuracy."""
     rows = []
     for attack, group in table.groupby("attack", sort=False):
         n_guesses = (group.n_members + group.n_nonmembers).where(group.accuracy.notna(), 0)  # none without a threshold
-        accuracy, low, high = pooled_accuracy((group.accuracy * n_guesses).round(), n_guesses)
-        row = {"attack": attack, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
+        row = {"attack": attack}
+        for metric in METRICS:
+            row |= {metric: group[metric].mean()}
+            row |= {f"{metric}{end}": group[f"mean_{metric}{end}"].iloc[0] for end in ("_low", "_high")}
         for column in group.columns:
-            if column.startswith(("auc", "tpr_at_fpr_", "fpr_at_")):
+            if column.startswith("fpr_at_"):
                 row[column] = group[column].mean()
             elif column.startswith("resolvable_at_"):
                 row[column] = group[column].all()
+        row["leakage_low"] = pooled_accuracy((group.accuracy * n_guesses).round(), n_guesses)[1]
         rows.append(row | {"n_targets": len(group), "n_guesses": int(n_guesses.sum())})
     return pd.DataFrame(rows)
