@@ -97,7 +97,7 @@ def print_experiments(variation: float, args: argparse.Namespace) -> None:
     print(" | ".join(["shadows, samples, attack", *head]))
     for n_shadows in args.shadows:
         large = Experiment(max(args.samples), n_shadows, variation=variation)
-        tpr = tprs_of_a_large_experiment(large, ATTACKS, repetitions=40, seed=(args.seed, 1))
+        tpr = tprs_of_a_large_experiment(large, ATTACKS, repetitions=20, seed=(args.seed, 1))
         for n_samples in args.samples:
             experiment = Experiment(n_samples, n_shadows, variation=variation)
             covered, width = coverage(experiment, ATTACKS, tpr, repetitions=args.repetitions, seed=(args.seed, 2))

@@ -106,19 +106,29 @@ def mean_interval(
     targets together, as correlated as their influences. Models: Student's t with n_pairs - 1 degrees of freedom times
     the standard deviation between models times sqrt(1 / T + 1 / S), since all targets share the S shadows."""
     defined = [pair for pair in zip(estimates, between, strict=True) if not np.isnan(pair[0].value)]
-    mean = float(np.mean([estimate.value for estimate, _ in defined])) if defined else np.nan
     models = [each for _, each in defined if each is not None]
     if not defined or len(models) < len(defined) or (n_pairs := min(each.n_pairs for each in models)) < MIN_PAIRS:
-        return mean, np.nan, np.nan
-    influence = np.stack([estimate.influence for estimate, _ in defined])
+        return float(np.mean([estimate.value for estimate, _ in defined])) if defined else np.nan, np.nan, np.nan
+    variance = np.mean([each.variance[metric] * (1 / len(defined) + 1 / each.n_shadows) for each in models])
+    half_width = t.ppf(1 - TAIL, n_pairs - 1) * np.sqrt(variance)
+    return sampling_interval([estimate for estimate, _ in defined], half_width)
+
+
+def sampling_interval(estimates: Sequence[Estimate], half_width: float = 0.0) -> tuple[float, float, float]:
+    """(mean, low, high) of a metric over the targets, of those where it is defined: the sampling of target samples
+    alone, unless the half-width of another error is given, whose square is added."""
+    estimates = [estimate for estimate in estimates if not np.isnan(estimate.value)]
+    if not estimates:
+        return np.nan, np.nan, np.nan
+    influence = np.stack([estimate.influence for estimate in estimates])
     independent, together = np.sum(influence**2), np.sum(influence.sum(axis=0) ** 2)
     # From 1 to T, which stands for errors that are the same in all targets.
-    correlated = max(1.0, together / independent) if independent else len(defined)
-    variance = np.mean([each.variance[metric] * (1 / len(defined) + 1 / each.n_shadows) for each in models])
-    of_models = t.ppf(1 - TAIL, n_pairs - 1) * np.sqrt(variance)
-    centre, low, high = np.transpose([(estimate.centre, estimate.low, estimate.high) for estimate, _ in defined])
+    correlated = max(1.0, together / independent) if independent else len(estimates)
+    mean = float(np.mean([estimate.value for estimate in estimates]))
+    centre, low, high = np.transpose([(estimate.centre, estimate.low, estimate.high) for estimate in estimates])
     below, above = (
-        np.hypot(np.sqrt(correlated * np.sum((centre - ends) ** 2)) / len(defined), of_models) for ends in (low, high)
+        np.hypot(np.sqrt(correlated * np.sum((centre - ends) ** 2)) / len(estimates), half_width)
+        for ends in (low, high)
     )
     low, high = np.clip([centre.mean() - below, centre.mean() + above], 0.0, 1.0)
     return mean, float(np.minimum(low, mean)), float(np.maximum(high, mean))

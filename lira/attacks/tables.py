@@ -10,7 +10,14 @@ import pandas as pd
 
 from lira.attacks.design import MembershipDesign
 from lira.attacks.inputs import AttackInputs
-from lira.attacks.metrics import METRICS, auc, evaluate_targets, pooled_accuracy
+from lira.attacks.metrics import (
+    METRICS,
+    auc,
+    estimate_accuracy,
+    evaluate_targets,
+    pooled_accuracy,
+    sampling_interval,
+)
 from lira.attacks.statistics import Statistics
 from lira.errors import warn
 from lira.privacy import audit
@@ -87,7 +94,9 @@ def samples_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
 def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame:
     """classes.csv: one row per attack and class, over all targets.
 
-    The AUC compares members with non-members of the same class, a mean over targets; NaN if a target has only one."""
+    Accuracy and AUC are means over the targets. The interval covers the sampling of the class's samples, which the
+    targets share, and takes the models as given. The AUC compares members with non-members of the same class; NaN if a
+    target has only one."""
     rows = []
     for attack in dict.fromkeys(result.attack for result in results):
         of_attack = [result for result in results if result.attack == attack]
@@ -96,10 +105,11 @@ def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
             score = np.stack([result.score[samples] for result in of_attack])  # (T, samples of the class)
             truth = np.stack([inputs.member[result.target, samples] for result in of_attack])
             threshold = np.array([[result.threshold] for result in of_attack])
-            scored = ~np.isnan(score) & ~np.isnan(threshold)
-            n_correct, n_guesses = (((score >= threshold) == truth) & scored).sum(), scored.sum()
+            targets = zip(score, truth, threshold[:, 0], strict=True)
+            accuracy = sampling_interval([estimate_accuracy(*target) for target in targets])
             mean_auc = np.mean([auc(*pair) for pair in zip(score, truth, strict=True)])
-            rows.append((attack, class_name, *pooled_accuracy(n_correct, n_guesses), mean_auc, n_guesses))
+            n_guesses = int(np.sum(~np.isnan(score) & ~np.isnan(threshold)))
+            rows.append((attack, class_name, *accuracy, mean_auc, n_guesses))
     columns = ["attack", "class", "accuracy", "accuracy_low", "accuracy_high", "auc", "n_guesses"]
     return pd.DataFrame(rows, columns=columns)
 

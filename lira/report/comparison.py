@@ -85,8 +85,8 @@ def page(runs: list[Results]) -> dict:
             _row(name, run, row, pair if has_bounds else ())
             for name, run, row, pair in zip(names, runs, strongest, bounds, strict=True)
         ],
-        "note": f"The attack of each run is the {text.STRONGEST}. † not resolvable with so few non-members. 95 % "
-        "intervals, the shadows taken as given.",
+        "note": f"The attack of each run is the {text.STRONGEST}. † not resolvable with so few non-members. "
+        f"{text.INTERVALS}.",
         "caption": "The strongest attack of each run, with 95 % intervals where the samples resolve them.",
         "missing": "No run has a samples.csv: there is nothing to draw.",
         "settings": {

@@ -143,7 +143,7 @@ def roc(
 ) -> None:
     """The ROC of every attack.
 
-    curves: name -> (fpr, tpr); intervals: name -> (fpr, fpr_low, fpr_high, tpr, tpr_low, tpr_high) of some points;
+    curves: name -> (fpr, tpr); intervals: name -> (fpr, tpr, tpr_low, tpr_high) of some points, NaN ends: none;
     highlighted: drawn in bold; min_rate: start of logarithmic axes, None for linear ones; columns: of the legend."""
     low = min_rate or 0
     for attack in _ordered(curves, highlighted):
@@ -151,11 +151,10 @@ def roc(
         line = _line(attack, highlighted)
         label = attack.replace("$", r"\$")
         axes.plot(np.append(fpr, 1), np.append(tpr, 1), label=label, drawstyle="steps-post", **line)
-        for x, x_low, x_high, y, y_low, y_high in intervals.get(attack, []):
-            if y_low > 0 and x >= low:
+        for x, y, y_low, y_high in intervals.get(attack, []):
+            if y >= low and y_high > y_low:
                 style: dict[str, Any] = dict(color=line["color"], lw=1.3, zorder=5)
-                axes.plot([x, x], [y_low, y_high], **style, solid_capstyle="butt")
-                axes.plot([max(x_low, low), x_high], [y, y], **style, solid_capstyle="butt")
+                axes.plot([x, x], [max(y_low, low), y_high], **style, solid_capstyle="butt")
                 axes.plot([x], [y], MARKERS.get(attack, "o"), ms=4, **style)
     axes.plot([low, 1], [low, 1], color=MUTED, lw=1, ls=(0, (1, 2)), label="guessing")
     if min_rate:

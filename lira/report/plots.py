@@ -29,8 +29,8 @@ def min_rate(results: Results) -> float:
 
 def intervals(row: pd.Series) -> list[tuple[float, ...]]:
     """The points of one attack's ROC whose intervals figures.roc() draws: the rates that the samples resolve."""
-    keys = ("fpr_at_{}", "fpr_at_{}_low", "fpr_at_{}_high", "tpr_at_fpr_{}", "tpr_at_fpr_{}_low", "tpr_at_fpr_{}_high")
-    return [tuple(row[key.format(rate)] for key in keys) for rate in text.RATES if row[f"resolvable_at_{rate}"]]
+    resolved = [rate for rate in text.RATES if row[f"resolvable_at_{rate}"]]
+    return [(float(rate), *(row[f"tpr_at_fpr_{rate}{end}"] for end in ("", "_low", "_high"))) for rate in resolved]
 
 
 def _roc(results: Results, *, log: bool) -> list[Panel]:
@@ -175,7 +175,8 @@ PLOTS = (
         caption_over_targets=" Mean over the targets.",
         reading="Each point is a threshold: to the right, the share of non-members taken for members; upwards, the "
         "share of members identified. The dotted diagonal is guessing; what matters for privacy is how far the curve "
-        "lies above it at the left edge. Crosses are 95 % intervals of both rates. Steps are raw, nothing is smoothed; "
+        "lies above it at the left edge. Vertical lines are 95 % intervals of the TPR at that FPR, the errors of the "
+        "threshold and of the models included. Steps are raw, nothing is smoothed; "
         "over several targets it is the mean TPR at each FPR.",
     ),
     Plot("roc_linear", partial(_roc, log=False)),
@@ -215,8 +216,8 @@ PLOTS = (
         needs=("classes.csv",),
         title="Exposure by class",
         caption="Accuracy of {strongest} on the samples of each class.",
-        reading="Each dot is the attack accuracy on one class, with its 95 % interval; of many classes some deviate "
-        "widely by chance alone.",
+        reading="Each dot is the attack accuracy on one class, with its 95 % interval over the samples of the class, "
+        "the models taken as given; of many classes some deviate widely by chance alone.",
     ),
     Plot(
         "training",

@@ -20,10 +20,10 @@ from lira.storage.runs import Run
 
 N_EXPOSED = 12  # most and least exposed members each: few enough for a short page
 _COLUMNS = {  # table -> the columns that the report reads
-    "attack.csv": "attack target accuracy auc n_members n_nonmembers held_out_auc",
+    "attack.csv": "attack target accuracy auc mean_auc_low n_members n_nonmembers held_out_auc",
     "samples.csv": "target sample label member",
     "classes.csv": "attack class accuracy auc n_guesses",
-    "curve.csv": "attack target accuracy shadows",
+    "curve.csv": "attack target accuracy mean_auc_low shadows",
     "audit.csv": "target kind attack epsilon_lower epsilon_upper epsilon_max delta confidence n_audited n_guesses "
     "n_correct",
     "models.csv": "role index test_accuracy train_accuracy seconds",

@@ -70,12 +70,19 @@ def _accuracy_lines(results: Results, row: pd.Series, guessing: float) -> list[s
     ]
     if "lira" in results.summary.index and row.attack != "lira":
         lines[0] += f" The attack as published, “lira”, is right in {text.accuracy(results.summary.loc['lira'])}."
-    if row.accuracy_low > guessing:
-        lines.append("The interval lies above guessing: this training reveals its members.")
-    elif not np.isnan(row.accuracy):
+    if np.isnan(row.accuracy):
+        return lines
+    if np.isnan(row.accuracy_low):
+        lines.append(f"There is {text.NO_INTERVALS}.")
+    else:
+        lines.append(READING_INTERVALS)
+    test = f"An exact test on these {row.n_guesses:,} guesses"
+    if row.leakage_low > guessing:
+        lines.append(f"{test} rejects guessing: this training reveals its members.")
+    else:
         lines.append(
-            "The interval does not lie above guessing: at this threshold no leakage is detected, which does not prove "
-            "that there is none."
+            f"{test} does not reject guessing: at this threshold no leakage is detected, which does not prove that "
+            "there is none."
         )
     return lines
 
@@ -85,14 +92,15 @@ def accuracy_scale(rows: list[tuple[str, pd.Series]], guessing: float) -> dict:
 
     rows: (label, row of summary_table())."""
     defined = [(label, row) for label, row in rows if not np.isnan(row.accuracy)]
-    start = np.floor(min([0.5, *(row.accuracy_low for _, row in defined)]) * 10) / 10
+    ends = [row[["accuracy_low", "accuracy_high"]].fillna(row.accuracy).tolist() for _, row in defined]
+    start = np.floor(min([0.5, *(low for low, _ in ends)]) * 10) / 10
 
     def left(value: float) -> float:
         return round(100 * (value - start) / (1 - start), 2)
 
     marks = []
-    for label, row in defined:
-        value, low, high = map(left, (row.accuracy, row.accuracy_low, row.accuracy_high))
+    for (label, row), pair in zip(defined, ends, strict=True):
+        value, low, high = map(left, (row.accuracy, *pair))
         span = {"left": value, "low": low, "width": round(high - low, 2)}
         marks.append({"text": label, "value": text.percent(row.accuracy)} | span)
     values = np.arange(round(start * 10), 11) / 10
@@ -150,7 +158,8 @@ def metric_cells(row: pd.Series, rates: tuple[str, ...] = text.RATES) -> list[di
 
 
 def _attacks_note(results: Results) -> str:
-    note = f"★ {text.STRONGEST}; {text.counts(results.summary.n_guesses)} guesses per attack."
+    note = f"★ {text.STRONGEST}; {text.counts(results.summary.n_guesses)} guesses per attack. "
+    note += f"{text.intervals_note(results.summary).capitalize()}."
     if not results.summary[[f"resolvable_at_{rate}" for rate in text.RATES]].all(axis=None):
         note += f" {text.UNRESOLVED_NOTE}."
     table = results.tables["attack.csv"]
@@ -224,13 +233,18 @@ DOES_NOT_KNOW = (
 IMPLICATION = (
     "An attacker who sees labels alone, or who cannot train models like this one, will usually do worse; one who also "
     "knows the weights, or adds images to the training set, can do better. The figures hold for this training recipe "
-    "and these samples, with the shadows taken as given."
+    "and samples of this kind."
 )
 FROM_ELSEWHERE = "These scores were computed elsewhere; whether this threat model describes them is not known here."
 
+READING_INTERVALS = (
+    "The 95 % interval covers the mean accuracy of this attack if the whole experiment is repeated, with other samples "
+    "of the same kind, other targets and other shadows; the variation between models is measured on the shadows held "
+    "out. The accuracy on one more model can lie outside."
+)
 READING_ATTACKS = (
     "Accuracy is that of an attacker who fits the threshold on the shadows alone. AUC and TPR at FPR are measured with "
     "the true membership: how well the scores separate members from non-members, and the share of members identified "
-    "while at most that share of non-members is taken for members. In brackets 95 % intervals, which take the shadows "
-    "as given; over several targets the ends for AUC and TPR are means, as wide as for one target."
+    "while at most that share of non-members is taken for members. In brackets 95 % intervals, of the mean over the "
+    "targets or of one target by itself; they include the errors of thresholds and the variation between models."
 )

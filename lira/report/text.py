@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lira.attacks.metrics import FALSE_POSITIVE_RATES
+from lira.attacks.metrics import FALSE_POSITIVE_RATES, MIN_PAIRS
 from lira.attacks.tables import POOLED
 from lira.report.results import Results
 
@@ -21,6 +21,8 @@ BOLD, PLAIN = "\033[1m", "\033[0m"
 UNRESOLVED = "†"
 UNRESOLVED_NOTE = f"{UNRESOLVED} not resolvable with so few non-members: this is the TPR at FPR 0"
 STRONGEST = "strongest by the AUC of the held-out shadows"
+INTERVALS = "95 % intervals cover repetitions: other samples, targets and shadows"
+NO_INTERVALS = f"no interval with fewer than {MIN_PAIRS} pairs of held-out shadows ({2 * MIN_PAIRS} shadows)"
 
 
 def number(value: float, spec: str) -> str:
@@ -38,6 +40,12 @@ def interval(low: float, high: float, spec: str = ".1%") -> str:
 def accuracy(row: pd.Series) -> str:
     """The accuracy of an attack with its interval. row: of summary_table()."""
     return "-" if isnan(row.accuracy) else f"{percent(row.accuracy)} {interval(row.accuracy_low, row.accuracy_high)}"
+
+
+def intervals_note(summary: pd.DataFrame) -> str:
+    """What the intervals of summary_table() cover, or why there are none."""
+    defined = summary[summary.accuracy.notna()]
+    return NO_INTERVALS if len(defined) and defined.accuracy_low.isna().all() else INTERVALS
 
 
 def rate(value: float, resolvable: bool = True) -> str:
@@ -142,4 +150,5 @@ def terminal_table(summary: pd.DataFrame, strongest: str, *, colour: bool = Fals
     lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
     if any(UNRESOLVED in line for line in lines):
         lines.append(UNRESOLVED_NOTE)
+    lines.append(intervals_note(summary))
     return "\n".join([*lines, f"* {STRONGEST}; {counts(summary.n_guesses)} guesses per attack"])

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import logit
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from lira.attacks import metrics
 from lira.errors import InputError
-from tests.helpers.intervals import misses
+from tests.helpers.intervals import Shifted, misses
 
 
 def sample(seed, n=60, *, ties=False):
@@ -63,7 +64,7 @@ def test_auc_equals_counting_pairs_and_scikit_learn(ties):
     difference = score[member][:, None] - score[~member][None]
     naive = np.mean((difference > 0) + 0.5 * (difference == 0))
     assert metrics.auc(score, member) == pytest.approx(naive, abs=1e-12)
-    assert metrics.auc_interval(score, member)[0] == pytest.approx(roc_auc_score(member, score), abs=1e-12)
+    assert metrics.estimate_auc(score, member).value == pytest.approx(roc_auc_score(member, score), abs=1e-12)
 
 
 def test_delong_variance_equals_the_naive_placements():
@@ -71,15 +72,16 @@ def test_delong_variance_equals_the_naive_placements():
     members, nonmembers = score[member], score[~member]
     wins = (members[:, None] > nonmembers) + 0.5 * (members[:, None] == nonmembers)
     variance = wins.mean(1).var(ddof=1) / len(members) + wins.mean(0).var(ddof=1) / len(nonmembers)
-    area, low, high = metrics.auc_interval(score, member)
-    width = 2 * stats.norm.ppf(0.975) * np.sqrt(variance) / (area * (1 - area))
-    assert np.log(high / (1 - high)) - np.log(low / (1 - low)) == pytest.approx(width, rel=1e-9)
+    auc = metrics.estimate_auc(score, member)
+    width = 2 * stats.norm.ppf(0.975) * np.sqrt(variance) / (auc.value * (1 - auc.value))
+    assert logit(auc.high) - logit(auc.low) == pytest.approx(width, rel=1e-9)
+    assert np.sum(auc.influence**2) == pytest.approx(variance, rel=1e-9)
 
 
 def test_auc_interval_of_perfect_separation_has_an_open_end():
-    area, low, high = metrics.auc_interval(np.arange(20.0), np.arange(20) >= 10)
-    assert (area, high) == (1.0, 1.0)
-    assert 0.5 < low < 0.75
+    auc = metrics.estimate_auc(np.arange(20.0), np.arange(20) >= 10)
+    assert (auc.value, auc.high) == (1.0, 1.0)
+    assert 0.5 < auc.low < 0.75
 
 
 def test_clopper_pearson_equals_scipy():
@@ -91,7 +93,9 @@ def test_clopper_pearson_equals_scipy():
 def test_evaluate_leaves_out_and_counts_unscored_samples():
     score, member = sample(6)
     with_nan, truth = np.append(score, [np.nan] * 3), np.append(member, [True, False, True])
-    row, expected = (metrics.evaluate(s, m, threshold=0.5) for s, m in [(with_nan, truth), (score, member)])
+    between = metrics.BetweenModels(dict.fromkeys(metrics.METRICS, 0.001), n_pairs=4, n_shadows=8)
+    how = dict(threshold=0.5, between=between)
+    row, expected = (metrics.evaluate(s, m, **how) for s, m in [(with_nan, truth), (score, member)])
     assert row == expected | {"n_unscored": 3}
     assert row["accuracy"] == np.mean((score >= 0.5) == member)
     assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
@@ -132,9 +136,121 @@ def test_pooled_accuracy_adds_the_targets_up():
     assert (low, high) == metrics.clopper_pearson(110, 200)
 
 
+# --- intervals -----------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(("size", "rounding", "rate"), [(400, None, 0.01), (2000, 1.0, 0.001), (1000, 0.1, 0.01)])
-def test_intervals_cover_the_truth_at_their_confidence(size, rounding, rate):
+def test_intervals_over_samples_cover_the_truth_at_their_confidence(size, rounding, rate):
     """A small version of benchmarks/attacks_coverage.py; rounded scores tie. The misses of a correct interval stay
     within the 99.9 % quantile of a binomial at 5 %."""
     missed = misses(size, 1.0, rounding, [rate], attacks=300, seed=8)
     assert max(missed.values()) <= stats.binom.ppf(0.999, 300, 0.05), missed
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(("n", "rate"), [(60, 0.1), (300, 0.01), (300, 0.001), (300, 0.4)])
+def test_the_tpr_interval_equals_its_definition(n, rate, ties):
+    """The ranks by summing binomial probabilities, the centre by linear interpolation over all steps."""
+    score, member = sample(9, n, ties=ties)
+    estimate = metrics.estimate_tpr(score, member, rate)
+    members, nonmembers = score[member], sorted(score[~member], reverse=True)
+    n = len(nonmembers)
+    tail = [sum(stats.binom.pmf(j, n, rate) for j in range(k, n + 1)) for k in range(n + 2)]  # P(X >= k)
+    first = max(k for k in range(n + 1) if 1 - tail[k] <= 0.025)
+    last = min(k for k in range(n + 2) if tail[k] <= 0.025)
+    thresholds = [np.inf, *nonmembers, -np.inf]
+    lowest, highest = np.mean(members > thresholds[first]), np.mean(members >= thresholds[last])
+    steps = [np.mean(members > threshold) for threshold in thresholds]
+    centre = np.interp(rate * (n + 1), range(n + 2), steps)
+    low, high = metrics.clopper_pearson(centre * len(members), len(members))
+    assert estimate.value == metrics.tpr_at_fpr(score, member, rate)["tpr"]
+    assert estimate.centre == pytest.approx(centre)
+    assert estimate.low == pytest.approx(max(0, centre - np.sqrt((centre - low) ** 2 + (centre - lowest) ** 2)))
+    assert estimate.high == pytest.approx(min(1, centre + np.sqrt((high - centre) ** 2 + (highest - centre) ** 2)))
+
+
+def test_the_variance_between_models_equals_a_loop():
+    """Two pairs and a shadow without partner: the covariance of the metrics on every second sample and on the others,
+    plus the variance of their mean over the groups."""
+    drawn = [sample(seed, 200 + seed) for seed in range(5)]
+    scores, truths = zip(*drawn, strict=True)
+    result = metrics.between_models(scores, truths, threshold=0.5, pair_sizes=[2, 2, 1], n_shadows=6)
+    assert (result.n_pairs, result.n_shadows) == (3, 6)
+    functions = {
+        "accuracy": lambda score, member: np.mean((score >= 0.5) == member),
+        "auc": metrics.auc,
+        "tpr_at_fpr_0.01": lambda score, member: metrics.tpr_at_fpr(score, member, 0.01)["tpr"],
+    }
+    for name, function in functions.items():
+        first = np.array([function(score[0::2], member[0::2]) for score, member in drawn])
+        second = np.array([function(score[1::2], member[1::2]) for score, member in drawn])
+        first, second = first - first.mean(), second - second.mean()
+        groups = [[0, 1], [2, 3], [4]]
+        of_mean = sum(first[group].sum() * second[group].sum() for group in groups) / 25 * 3 / 2
+        assert result.variance[name] == pytest.approx(max(0.0, np.mean(first * second) + of_mean)), name
+
+
+def test_the_interval_of_a_mean_equals_its_definition():
+    """Three targets that share their samples; the second is not scored on some and has no influence there."""
+    rng, n_targets, variance = np.random.default_rng(3), 3, 4e-4
+    members = [rng.permutation(200) < 100 for _ in range(n_targets)]
+    common = rng.normal(size=200)
+    scores = [common + rng.normal(size=200) + member for member in members]
+    scores[1][:20] = np.nan
+    estimates = [metrics.estimate_accuracy(*pair, 0.5) for pair in zip(scores, members, strict=True)]
+    between = metrics.BetweenModels({"accuracy": variance}, n_pairs=5, n_shadows=10)
+    mean, low, high = metrics.mean_interval("accuracy", estimates, [between] * n_targets)
+    values, influence = [], np.zeros((n_targets, 200))
+    for target, (score, member) in enumerate(zip(scores, members, strict=True)):
+        scored = np.flatnonzero(~np.isnan(score))
+        correct = (score[scored] >= 0.5) == member[scored]
+        values.append(correct.mean())
+        influence[target, scored] = (correct - correct.mean()) / len(scored)
+    together = sum(influence[:, i].sum() ** 2 for i in range(200))
+    correlated = max(1.0, together / sum(influence[:, i] @ influence[:, i] for i in range(200)))
+    squared = sum((value - estimate.low) ** 2 for value, estimate in zip(values, estimates, strict=True))
+    models = stats.t.ppf(0.975, 4) ** 2 * variance * (1 / 3 + 1 / 10)
+    assert mean == pytest.approx(np.mean(values))
+    assert mean - low == pytest.approx(np.sqrt(correlated * squared / 9 + models))
+    assert low < mean < high
+
+
+def test_equal_targets_count_once():
+    score, member = sample(2, 200)
+    estimate = metrics.estimate_auc(score, member)
+    between = metrics.BetweenModels({"auc": 0.0}, n_pairs=5, n_shadows=10)
+    one, three = (metrics.mean_interval("auc", [estimate] * n, [between] * n) for n in (1, 3))
+    assert one == pytest.approx((estimate.value, estimate.low, estimate.high))
+    assert three == pytest.approx(one)
+
+
+def test_too_few_pairs_give_no_interval():
+    score, member = sample(1, 100)
+    for n_pairs in (2, 3):
+        held_out = [sample(seed, 100) for seed in range(2 * n_pairs)]
+        between = metrics.between_models(
+            *zip(*held_out, strict=True), threshold=0.5, pair_sizes=[2] * n_pairs, n_shadows=2 * n_pairs
+        )
+        row = metrics.evaluate(score, member, threshold=0.5, between=between)
+        ends = [
+            row[f"{prefix}{name}{end}"]
+            for prefix in ("", "mean_")
+            for name in metrics.METRICS
+            for end in ("_low", "_high")
+        ]
+        assert np.isnan(ends).all() == (n_pairs < metrics.MIN_PAIRS) != np.isfinite(ends).all()
+        assert np.isfinite([row[name] for name in metrics.METRICS]).all()
+    assert np.isnan(metrics.evaluate(score, member, threshold=0.5)["auc_low"])
+
+
+@pytest.mark.parametrize(("n_samples", "n_pairs"), [(400, 4), (2000, 10)])
+def test_intervals_cover_the_mean_over_models_at_their_confidence(n_samples, n_pairs):
+    """Models that differ. The coverage of a correct interval stays above the 0.1 % quantile of a binomial at 95 %."""
+    covered = Shifted(n_samples, n_pairs, distance=1.0, deviation=0.2).coverage(attacks=100, seed=5)
+    assert min(covered.values()) >= stats.binom.ppf(0.001, 100, 0.95) / 100, covered
+
+
+def test_intervals_over_samples_alone_do_not_cover_the_mean_over_models():
+    experiment = Shifted(2000, 10, distance=1.0, deviation=0.2)
+    covered = experiment.coverage(attacks=40, seed=5, samples_alone=True)
+    assert max(covered["accuracy, 3"], covered["auc, 3"]) < 0.7, "or the test above could not fail"

@@ -5,15 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binom
 
 from lira.attacks import tables
 from lira.attacks.held_out import AttackResult
 from lira.attacks.inputs import AttackInputs
-from lira.attacks.metrics import auc, clopper_pearson
+from lira.attacks.metrics import auc, clopper_pearson, estimate_accuracy, estimate_auc, mean_interval
 from lira.attacks.registry import ATTACKS
 from lira.attacks.run import attack_targets, curve
 from lira.privacy.audit import epsilon_lower_bound
 from tests.helpers.attack_inputs import N, inputs, inputs_and_results, truths
+from tests.helpers.intervals import Experiment, coverage, tprs_of_a_large_experiment
 from tests.helpers.shadows import scores
 
 ATTACKS_OF_SIX = [name for name in ATTACKS if name != "learned"]  # six shadows are too few for it
@@ -38,7 +40,8 @@ def test_attack_table_has_one_row_per_attack_and_target():
         member = reference.member[result.target]
         n_correct = sum((score >= result.threshold) == truth for score, truth in zip(result.score, member, strict=True))
         assert row.accuracy == pytest.approx(n_correct / N)
-        assert (row.accuracy_low, row.accuracy_high) == pytest.approx(clopper_pearson(n_correct, N))
+        expected = mean_interval("auc", [estimate_auc(result.score, member)], [result.between])
+        assert (row.auc, row.auc_low, row.auc_high) == expected
         assert (row.queries, row.shadows, row.n_members, row.n_nonmembers) == (1, 6, N // 2, N // 2)
         assert row.convention == "lira"
         assert row.held_out_auc == result.held_out_auc
@@ -136,9 +139,17 @@ def test_classes_table_equals_a_loop_over_targets_and_samples():
             n_correct += sum((result.score[sample] >= result.threshold) == truth[sample] for sample in samples)
             aucs.append(auc(result.score[samples], truth[samples]))
         assert row.n_guesses == 2 * N // 4
-        assert row.accuracy == n_correct / row.n_guesses
-        assert (row.accuracy_low, row.accuracy_high) == pytest.approx(clopper_pearson(n_correct, row.n_guesses))
+        assert row.accuracy == pytest.approx(n_correct / row.n_guesses)
+        assert row.accuracy_low <= row.accuracy <= row.accuracy_high
         assert row.auc == pytest.approx(np.mean(aucs))
+
+
+def test_the_interval_of_a_class_of_one_target_is_clopper_pearsons():
+    reference, (result,) = inputs_and_results(n_targets=1, attacks=["lira"])
+    for row, label in zip(tables.classes_table([result], reference).itertuples(), range(4), strict=True):
+        n_correct = round(row.accuracy * row.n_guesses)
+        assert row.n_guesses == np.sum(reference.label == label)
+        assert (row.accuracy_low, row.accuracy_high) == pytest.approx(clopper_pearson(n_correct, row.n_guesses))
 
 
 def test_a_class_without_samples_or_with_one_side_has_empty_cells():
@@ -171,7 +182,7 @@ def test_without_a_threshold_a_class_has_an_auc_and_no_accuracy():
 
 
 @pytest.mark.parametrize("n_targets", [1, 3])
-def test_summary_pools_the_guesses_of_all_targets(n_targets):
+def test_the_summary_has_means_over_the_targets_and_their_intervals(n_targets):
     reference, results = inputs_and_results(n_targets=n_targets, attacks=["lira", "loss"])
     table = attack_table(reference, results)
     summary = tables.summary_table(table)
@@ -179,8 +190,11 @@ def test_summary_pools_the_guesses_of_all_targets(n_targets):
     for row in summary.itertuples():
         scored = [(result, reference.member[result.target]) for result in results if result.attack == row.attack]
         n_correct = sum(int(((result.score >= result.threshold) == truth).sum()) for result, truth in scored)
-        assert row.accuracy == n_correct / (n_targets * N)
-        assert (row.accuracy_low, row.accuracy_high) == pytest.approx(clopper_pearson(n_correct, n_targets * N))
+        assert row.accuracy == pytest.approx(n_correct / (n_targets * N))
+        assert row.leakage_low == clopper_pearson(n_correct, n_targets * N)[0]
+        estimates = [estimate_accuracy(result.score, truth, result.threshold) for result, truth in scored]
+        between = [result.between for result, _ in scored]
+        assert (row.accuracy, row.accuracy_low, row.accuracy_high) == mean_interval("accuracy", estimates, between)
         assert (row.n_targets, row.n_guesses) == (n_targets, n_targets * N)
         assert row.auc == pytest.approx(np.mean([auc(result.score, truth) for result, truth in scored]))
     rates = table.groupby("attack", sort=False)["tpr_at_fpr_0.001"].mean()
@@ -218,6 +232,17 @@ def test_the_strongest_attack_needs_held_out_aucs():
     assert tables.strongest_attack(table) == "c"
     assert tables.strongest_attack(table.assign(held_out_auc=0.5)) == "a"  # ties: the first
     assert tables.strongest_attack(table.assign(held_out_auc=np.nan)) == "a"
+
+
+def test_intervals_cover_repetitions_of_the_whole_experiment():
+    """Samples, targets and shadows drawn anew each time: a small version of benchmarks/attacks_coverage.py. The
+    coverage of a correct interval stays above the 0.1 % quantile of a binomial at 95 %."""
+    experiment, attacks = Experiment(300, 8, n_targets=2, variation=8), ("lira", "loss")
+    tpr = tprs_of_a_large_experiment(experiment, attacks, repetitions=20, seed=(4,), n_samples=4000)
+    covered, _ = coverage(experiment, attacks, tpr, repetitions=40, seed=(5,))
+    by_targets = {key: value for key, value in covered.items() if "binomial" not in key[1]}
+    assert len(by_targets) == 16
+    assert min(by_targets.values()) >= binom.ppf(0.001, 40, 0.95) / 40, by_targets
 
 
 # --- the audit -----------------------------------------------------------------------------------------------------

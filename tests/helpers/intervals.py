@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from lira.attacks.metrics import clopper_pearson, estimate_auc, estimate_tpr
+from lira.attacks.inputs import AttackOptions
+from lira.attacks.metrics import between_models, clopper_pearson, estimate_auc, estimate_tpr, evaluate_targets
+from lira.attacks.registry import ATTACKS
 from lira.attacks.run import attack_targets
+from lira.attacks.statistics import Statistics, log_confidence
 from lira.attacks.tables import attack_table, summary_table
-from tests.helpers.shadows import members
+from tests.helpers.shadows import members, pairs
 
 RATES = (0.01, 0.001)
 METRICS = ("accuracy", "auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001")
@@ -52,6 +55,51 @@ def misses(n_samples, distance, rounding, rates, *, attacks, seed):
 
 
 @dataclass(frozen=True)
+class Shifted:
+    """Scores of members from N(d, 1), of non-members from N(0, 1), where d differs between models: N(distance,
+    deviation). The means of all metrics over models are known. Three targets and n_pairs pairs of held-out shadows."""
+
+    n_samples: int
+    n_pairs: int
+    distance: float
+    deviation: float
+    n_targets: int = 3
+
+    def truth(self):
+        """dict: metric -> its mean over models; the threshold is half the distance."""
+        half, spread = self.distance / 2, np.sqrt(1 + self.deviation**2)
+        truth = {"accuracy": (norm.cdf(half) + norm.cdf(half / spread)) / 2}
+        truth["auc"] = norm.cdf(self.distance / np.sqrt(2 + self.deviation**2))
+        rates = {f"tpr_at_fpr_{rate:g}": norm.cdf((self.distance - norm.isf(rate)) / spread) for rate in RATES}
+        return truth | rates
+
+    def _models(self, generator, n_models):
+        """(scores (n_models, N), member (n_models, N)) of complementary pairs; an odd model has no partner."""
+        member = pairs(generator, n_models + n_models % 2, self.n_samples)[:n_models]
+        distance = generator.normal(self.distance, self.deviation, size=(n_models, 1))
+        return generator.normal(size=member.shape) + distance * member, member
+
+    def coverage(self, *, attacks, seed, samples_alone=False):
+        """dict: "metric, targets" -> share of intervals that cover the mean over models.
+
+        samples_alone: of those that take the models as given."""
+        generator, threshold, n_shadows = np.random.default_rng(seed), self.distance / 2, 2 * self.n_pairs
+        covered = {f"{metric}, {n}": 0.0 for metric in METRICS for n in (1, self.n_targets)}
+        for _ in range(attacks):
+            held_out, (scores, members) = self._models(generator, n_shadows), self._models(generator, self.n_targets)
+            between = between_models(*held_out, threshold=threshold, pair_sizes=[2] * self.n_pairs, n_shadows=n_shadows)
+            if samples_alone:
+                between = replace(between, variance=dict.fromkeys(between.variance, 0.0))
+            models = dict(thresholds=[threshold] * self.n_targets, between=[between] * self.n_targets)
+            row = evaluate_targets(scores, members, **models)[0]
+            for metric, value in self.truth().items():
+                for n, prefix in ((1, ""), (self.n_targets, "mean_")):
+                    low, high = row[f"{prefix}{metric}_low"], row[f"{prefix}{metric}_high"]
+                    covered[f"{metric}, {n}"] += (low <= value <= high) / attacks
+        return covered
+
+
+@dataclass(frozen=True)
 class Experiment:
     """An experiment that can be repeated: n_targets + n_shadows models and n_samples samples, all drawn anew each time.
 
@@ -76,10 +124,10 @@ class Experiment:
         return (2.0 + 2.5 * mean + 2 * shift + gap * member + noise).astype(np.float32), member
 
     def attack(self, seed, attacks):
-        """(results of attack_targets, attack.csv, member) of one repetition."""
+        """attack.csv of one repetition."""
         phi, member = self.scores(seed)
         results = attack_targets(phi, member, n_targets=self.n_targets, attacks=attacks)
-        return results, attack_table(results, member, [f"model_{row}" for row in range(len(member))]), member
+        return attack_table(results, member, [f"model_{row}" for row in range(len(member))])
 
 
 def tprs_of_a_large_experiment(experiment, attacks, *, repetitions, seed, n_samples=40_000):
@@ -88,15 +136,18 @@ def tprs_of_a_large_experiment(experiment, attacks, *, repetitions, seed, n_samp
     The k-th largest of n non-members has an FPR of k / (n + 1) on average."""
     tpr = {}
     for repetition in range(repetitions):
-        results, _, member = replace(experiment, n_samples=n_samples).attack((seed, repetition), attacks)
-        for result in results:
-            inside = member[result.target]
-            nonmembers = np.sort(result.score[~inside])[::-1]
-            for rate in RATES:
-                threshold = nonmembers[round(rate * len(nonmembers)) - 1]
-                tpr.setdefault((result.attack, f"tpr_at_fpr_{rate:g}"), []).append(
-                    np.mean(result.score[inside] > threshold)
-                )
+        phi, member = replace(experiment, n_samples=n_samples).scores((*seed, repetition))
+        targets, statistics = (
+            phi[: experiment.n_targets, :, None].astype(float),
+            Statistics.from_shadows(phi[experiment.n_targets :], member[experiment.n_targets :]),
+        )
+        for attack in attacks:
+            score = ATTACKS[attack].load("lira")(statistics, AttackOptions())(targets, log_confidence(targets))[..., 0]
+            for values, inside in zip(score, member[: experiment.n_targets], strict=True):
+                nonmembers = np.sort(values[~inside])[::-1]
+                for rate in RATES:
+                    above = values[inside] > nonmembers[round(rate * len(nonmembers)) - 1]
+                    tpr.setdefault((attack, f"tpr_at_fpr_{rate:g}"), []).append(above.mean())
     return {key: float(np.mean(values)) for key, values in tpr.items()}
 
 
@@ -106,7 +157,7 @@ def coverage(experiment, attacks, tpr, *, repetitions, seed):
 
     tpr: as tprs_of_a_large_experiment() returns it. The true accuracy and AUC are the means of the repetitions. Beside
     them "binomial" intervals: those of the guesses of all targets together, and of one TPR given its threshold."""
-    tables = [experiment.attack((seed, repetition), attacks)[1] for repetition in range(repetitions)]
+    tables = [experiment.attack((*seed, repetition), attacks) for repetition in range(repetitions)]
     covered, width = {}, {}
     for attack in attacks:
         rows = [table[table.attack == attack] for table in tables]

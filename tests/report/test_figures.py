@@ -96,7 +96,7 @@ def test_text_has_contrast_on_both_pages():
 
 
 def test_curves_are_drawn_as_steps_with_their_intervals():
-    intervals = {"lira": [(0.1, 0.05, 0.2, 0.4, 0.3, 0.5)]}
+    intervals = {"lira": [(0.1, 0.4, 0.3, 0.5), (0.5, 0.9, 0.0, 0.95), (0.2, 0.4, np.nan, np.nan)]}
     axes = axes_of(figures.roc, curves(["lira", "loss"]), intervals, highlighted=["lira"], min_rate=0.01)
     (line,) = [line for line in axes.lines if line.get_label() == "lira"]
     assert line.get_drawstyle() == "steps-post"
@@ -104,7 +104,8 @@ def test_curves_are_drawn_as_steps_with_their_intervals():
     assert line.get_ydata().tolist() == [0.1, 0.4, 0.9, 1]
     drawn = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
     assert ([0.1, 0.1], [0.3, 0.5]) in drawn
-    assert ([0.05, 0.2], [0.4, 0.4]) in drawn
+    assert ([0.5, 0.5], [0.01, 0.95]) in drawn, "to the lower edge"
+    assert all(x != [0.2, 0.2] for x, _ in drawn), "without an interval"
 
 
 def test_histograms_count_every_sample_once():

@@ -32,14 +32,13 @@ def page_of(run):
 
 def cells_of(run, attack):
     """The expected row of the table of attacks, from attack.csv."""
-    n_correct, n_guesses, mean = totals(run, attack)
-    low, high = clopper_pearson(n_correct, n_guesses)
-    cells = [f"{n_correct / n_guesses:.1%}|[{low:.1%}, {high:.1%}]"]
-    cells.append(f"{mean.auc:.3f}|[{mean.auc_low:.3f}, {mean.auc_high:.3f}]")
+    _, _, mean = totals(run, attack)
+    cells = [f"{mean.accuracy:.1%}|[{mean.mean_accuracy_low:.1%}, {mean.mean_accuracy_high:.1%}]"]
+    cells.append(f"{mean.auc:.3f}|[{mean.mean_auc_low:.3f}, {mean.mean_auc_high:.3f}]")
     for rate in ("0.01", "0.001", "0.0001"):
         key = f"tpr_at_fpr_{rate}"
         mark = "" if mean[f"resolvable_at_{rate}"] == 1 else "†"
-        cells.append(f"{mean[key]:.2%}{mark}|[{mean[f'{key}_low']:.2%}, {mean[f'{key}_high']:.2%}]")
+        cells.append(f"{mean[key]:.2%}{mark}|[{mean[f'mean_{key}_low']:.2%}, {mean[f'mean_{key}_high']:.2%}]")
     return cells
 
 
@@ -118,12 +117,13 @@ def test_the_accuracy_is_that_of_the_strongest_attack_over_all_targets(tmp_path,
     run = attacked_run(tmp_path, inputs(n_targets=n_targets, images=True))
     strongest = pd.read_csv(tmp_path / "attack.csv").groupby("attack").held_out_auc.mean().idxmax()
     n_correct, n_guesses, _ = totals(run, strongest)
-    low, high = clopper_pearson(n_correct, n_guesses)
     part = section(page_of(run), "accuracy")
     sentence = next(element for element in part.iter("p") if element.get("class") == "accuracy")
-    share = f"{n_correct / n_guesses:.1%} [{low:.1%}, {high:.1%}]"
+    share = cells_of(run, strongest)[0].replace("|", " ")
     assert text(sentence) == f"Given an image, the attack is right in {share} of cases; 50% is guessing."
     assert f"“{strongest}”, the strongest by the AUC of the held-out shadows; {n_guesses} guesses" in text(part)
+    leakage = "rejects" if clopper_pearson(n_correct, n_guesses)[0] > 0.5 else "does not reject"
+    assert f"An exact test on these {n_guesses} guesses {leakage} guessing: " in text(part)
     if strongest != "lira":
         assert f"“lira”, is right in {cells_of(run, 'lira')[0].replace('|', ' ')}" in text(part)
 
@@ -206,7 +206,7 @@ def test_without_an_audit_the_guarantee_is_named(tmp_path):
 
 def test_an_attack_without_a_threshold_has_no_accuracy(tmp_path):
     run = attacked_run(tmp_path, names=("loss",), curve=False)
-    undefined = dict.fromkeys(("threshold", "accuracy", "accuracy_low", "accuracy_high"), np.nan)
+    undefined = dict.fromkeys(("threshold", "accuracy", "mean_accuracy_low", "mean_accuracy_high"), np.nan)
     run.save_table("attack.csv", pd.read_csv(tmp_path / "attack.csv").assign(**undefined))
     tree = page_of(run)
     assert "not defined" in text(section(tree, "accuracy"))
@@ -252,12 +252,11 @@ def test_two_runs_side_by_side(tmp_path, monkeypatch):
     assert rows[0][-2:] == ["epsilon at least", "at most"]
     for row, run, label in zip(rows[1:], runs, ("A: dp", "B: plain"), strict=True):
         strongest = results.read(run).strongest
-        n_correct, n_guesses, mean = totals(run, strongest)
-        low, high = clopper_pearson(n_correct, n_guesses)
+        mean = totals(run, strongest)[2]
         assert row[0] == label
-        assert row[1:4] == ["65.0%", strongest, f"{n_correct / n_guesses:.1%}|[{low:.1%}, {high:.1%}]"]
+        assert row[1:4] == ["65.0%", strongest, cells_of(run, strongest)[0]]
         assert row[4].startswith(f"{mean.auc:.3f}|")
-        assert f"{n_correct / n_guesses:.1%} [{low:.1%}, {high:.1%}]" in text(section(tree, "accuracy"))
+        assert row[3].replace("|", " ") in text(section(tree, "accuracy"))
     assert [row[-2:] for row in rows[1:]] == [["3.00", "3.40"], ["-", "-"]]
     settings = {row[0]: row[1:] for row in table(section(tree, "settings"))[1:]}
     assert settings == {"privacy": ["DP-SGD, noise multiplier 1.0, clipping norm 0.1", "without differential privacy"]}

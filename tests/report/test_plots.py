@@ -44,6 +44,4 @@ def test_intervals_are_drawn_where_the_samples_resolve_the_rate(tmp_path):
     row = results.read(attacked_run(tmp_path, curve=False)).summary.loc["lira"].copy()
     assert plots.intervals(row) == []
     row["resolvable_at_0.01"] = True
-    ((x, low, high, y, *_),) = plots.intervals(row)
-    assert [x, low, high] == [row[f"fpr_at_0.01{end}"] for end in ("", "_low", "_high")]
-    assert y == row["tpr_at_fpr_0.01"]
+    assert plots.intervals(row) == [(0.01, *(row[f"tpr_at_fpr_0.01{end}"] for end in ("", "_low", "_high")))]

@@ -26,7 +26,7 @@ def test_the_table_has_the_numbers_of_the_summary(n_targets):
     lines = terminal_table(summary, "loss").splitlines()
     assert " ".join(lines[0].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % 0.1 % FPR"
     assert set(lines[1]) == {"-"}
-    assert len(lines) == 6
+    assert len(lines) == 7
     for line, name in zip(lines[2:4], ("lira", "loss"), strict=True):
         row = summary[summary.attack == name].iloc[0]
         accuracy = [f"{row.accuracy:.1%}", f"[{row.accuracy_low:.1%},", f"{row.accuracy_high:.1%}]"]
@@ -34,7 +34,8 @@ def test_the_table_has_the_numbers_of_the_summary(n_targets):
         assert line.replace(" *", "").split() == [name, *accuracy, f"{row.auc:.3f}", *rates]
         assert ("*" in line) == (name == "loss")
     assert lines[4].startswith("† not resolvable")
-    assert lines[5] == f"* strongest by the AUC of the held-out shadows; {n_targets * N} guesses per attack"
+    assert lines[5] == "95 % intervals cover repetitions: other samples, targets and shadows"
+    assert lines[6] == f"* strongest by the AUC of the held-out shadows; {n_targets * N} guesses per attack"
 
 
 def test_only_rates_below_one_non_member_are_marked():
@@ -53,6 +54,14 @@ def test_the_table_fits_80_columns_for_many_targets():
         lines = terminal_table(summary, strongest).splitlines()
         assert max(map(len, lines)) <= WIDTH
         assert sum(" * " in line for line in lines[2:-1]) == 1
+
+
+def test_too_few_shadows_for_intervals_are_named():
+    summary = summary_of(*inputs_and_results(n_targets=1, n_shadows=4, attacks=["lira", "loss"]))
+    lines = terminal_table(summary, "loss").splitlines()
+    assert f"{summary.accuracy[1]:.1%} - " in " ".join(lines[3].split())
+    assert lines[-2] == "no interval with fewer than 3 pairs of held-out shadows (6 shadows)"
+    assert max(map(len, lines)) <= WIDTH
 
 
 def test_attacks_with_unscored_samples_have_fewer_guesses():
