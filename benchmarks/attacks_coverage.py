@@ -7,21 +7,27 @@ the binomial intervals that take models or thresholds as given.
 
     python benchmarks/attacks_coverage.py            # 200 repetitions per row, half an hour
     python benchmarks/attacks_coverage.py --variation 5 --samples 2000 --shadows 8 20
-    python benchmarks/attacks_coverage.py --audit    # the bounds of 1,000 simulated mechanisms per row, five minutes"""
+    python benchmarks/attacks_coverage.py --audit    # the bounds of 1,000 simulated mechanisms per row, five minutes
+    python benchmarks/attacks_coverage.py --replicates result/<run of exp-idx 0> result/<run of exp-idx 1> ..."""
 
 import argparse
+import itertools
 import sys
 from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from scipy.stats import norm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lira.attacks.tables import summary_table
 from tests.helpers.intervals import METRICS, RATES, Experiment, coverage, misses, tprs_of_a_large_experiment
 from tests.helpers.mechanisms import Mechanism, audit_bounds
 
 ATTACKS = ("lira", "lira-bayes", "loss")
+Z = norm.ppf(0.975)
 SETTINGS = [  # (samples, distance, rounded to multiples of)
     (600, 0.1, None),
     (2000, 0.3, None),
@@ -68,10 +74,14 @@ def main() -> None:
     parser.add_argument("--shadows", type=int, nargs="+", default=[8, 20, 64])
     parser.add_argument("--variation", type=float, nargs="+", default=[1.0], help="between models, see Experiment")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--audit", action="store_true")
+    parser.add_argument("--audit", action="store_true", help="the bounds of simulated mechanisms; nothing else")
+    parser.add_argument("--replicates", type=Path, nargs="+", help="runs that differ in --exp-idx alone; nothing else")
     args = parser.parse_args()
     if args.audit:
         audit_coverage(args.attacks, args.seed)
+        return
+    if args.replicates:
+        print_replicates([pd.read_csv(folder / "attack.csv") for folder in args.replicates])
         return
     if args.attacks:
         print_samples_alone(args.attacks, args.seed)
@@ -110,6 +120,45 @@ def print_experiments(variation: float, args: argparse.Namespace) -> None:
                     ]
                     cells.append(f"{pairs[0][0]:.3f} / {pairs[0][1]:.3f} ({pairs[1][0]:.2f} / {pairs[1][1]:.2f})")
                 print(" | ".join([f"{n_shadows}, {n_samples}, {attack}", *cells]), flush=True)
+
+
+def print_replicates(runs: list[pd.DataFrame]) -> None:
+    """Every two runs, every attack: how often an interval of the difference contains 0, and its root mean square in
+    units of its standard error. Half-widths are added as squares, those on the side of the other run."""
+    print("metric | one target | all targets | as binomials | rms | as binomials")
+    for metric in METRICS:
+        cells = []
+        for tables in (runs, [summary_table(run) for run in runs]):
+            pairs = [
+                pair
+                for first, second in itertools.combinations(tables, 2)
+                for attack in first.attack.unique()
+                for pair in itertools.product(*(table[table.attack == attack].iloc for table in (first, second)))
+            ]
+            z = np.array([_difference(*pair, metric) for pair in pairs])
+            cells.append(f"{np.mean(np.abs(z) <= 1):.3f} of {len(z)}")
+        binomial = [_binomial_difference(*pair, metric) for pair in pairs]
+        cells += [
+            "" if metric == "auc" else f"{np.mean(np.abs(binomial) <= Z):.3f}",
+            f"{Z * np.sqrt(np.mean(z**2)):.2f}",
+        ]
+        cells.append("" if metric == "auc" else f"{np.sqrt(np.mean(np.square(binomial))):.2f}")
+        print(" | ".join([metric, *cells]))
+
+
+def _difference(first: pd.Series, second: pd.Series, metric: str) -> float:
+    """In half-widths of its interval."""
+    low, high = sorted([first, second], key=lambda row: row[metric])
+    return (high[metric] - low[metric]) / np.hypot(
+        high[metric] - high[f"{metric}_low"], low[f"{metric}_high"] - low[metric]
+    )
+
+
+def _binomial_difference(first: pd.Series, second: pd.Series, metric: str) -> float:
+    """In standard errors; half of the guesses are on members."""
+    n = first.n_guesses if metric == "accuracy" else first.n_guesses / 2
+    variance = sum(row[metric] * (1 - row[metric]) / n for row in (first, second))
+    return (first[metric] - second[metric]) / np.sqrt(variance)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,9 @@ def mean_interval(
 
     The half-width on either side is the root of two squared half-widths (Zou and Donner 2008). Samples: those of the
     targets together, as correlated as their influences. Models: Student's t with n_pairs - 1 degrees of freedom times
-    the standard deviation between models times sqrt(1 / T + 1 / S), since all targets share the S shadows."""
+    the standard deviation between models times sqrt(1 / T + 1 / S): all targets share the S shadows, whose mean varies
+    as much as 1 / S of a model, if the score of a target is its distance from that mean. An attack such as
+    `loss`, which takes nothing but its threshold from them, needs less."""
     defined = [pair for pair in zip(estimates, between, strict=True) if not np.isnan(pair[0].value)]
     models = [each for _, each in defined if each is not None]
     if not defined or len(models) < len(defined) or (n_pairs := min(each.n_pairs for each in models)) < MIN_PAIRS:
