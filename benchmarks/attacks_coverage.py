@@ -69,7 +69,7 @@ def audit_coverage(audits: int, seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attacks", type=int, default=1000, help="of normal scores; 0: none")
-    parser.add_argument("--repetitions", type=int, default=200, help="of each experiment")
+    parser.add_argument("--repetitions", type=int, default=200, help="of each experiment; 0: none")
     parser.add_argument("--samples", type=int, nargs="+", default=[500, 2000, 10_000])
     parser.add_argument("--shadows", type=int, nargs="+", default=[8, 20, 64])
     parser.add_argument("--variation", type=float, nargs="+", default=[1.0], help="between models, see Experiment")
@@ -85,7 +85,7 @@ def main() -> None:
         return
     if args.attacks:
         print_samples_alone(args.attacks, args.seed)
-    for variation in args.variation:
+    for variation in args.variation if args.repetitions else ():
         print_experiments(variation, args)
 
 
