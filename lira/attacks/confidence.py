@@ -7,7 +7,9 @@ from lira.attacks.statistics import Score, Statistics, confidence_from_log
 
 
 def fit_rmia(statistics: Statistics, options: AttackOptions) -> Score:
-    """Share of all target samples z that x dominates by gamma (Zarifzadeh et al. 2024); P from both sides."""
+    """Share of all target samples z that x dominates by gamma (Zarifzadeh et al. 2024); P from both sides.
+
+    Ties are broken by the ratio itself, so that with one query the order of samples is that of log p(x) - log P(x)."""
     mean_out, mean_in = statistics.mean("p")
     return _pairwise_test(np.log(0.5 * (mean_out + mean_in)), options.gamma)
 

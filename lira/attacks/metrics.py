@@ -8,6 +8,7 @@ samples of the same kind, other targets and shadows trained the same way, thresh
 the sampling of target samples (`Estimate`), and the variation between models, measured on the held-out shadows
 (`BetweenModels`). It is not the range of single models: the metric of one more model lies outside more often."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -149,6 +150,7 @@ def evaluate_targets(
     *,
     thresholds: Sequence[float],
     between: Sequence[BetweenModels | None],
+    strict: bool = False,
 ) -> list[dict[str, float | int | bool]]:
     """Every metric of one attack on each of T targets, by the columns of attack.csv; NaN where it is not defined.
 
@@ -156,9 +158,10 @@ def evaluate_targets(
 
     <metric>_low, _high: its interval from this target alone; mean_<metric>_low, _high: that of the mean over the T
     targets, the same in every row. balanced_accuracy: at the best threshold in hindsight. tpr_at_fpr_X: the raw step of
-    the ROC; fpr_at_X: the FPR realized there; resolvable_at_X: whether X is at least one non-member."""
+    the ROC, strict: with an FPR below X, not equal to it; fpr_at_X: the FPR realized there; resolvable_at_X: whether X
+    is at least one non-member."""
     targets = list(zip(scores, members, thresholds, strict=True))
-    estimates = [_estimates(*target) for target in targets]
+    estimates = [_estimates(*target, strict) for target in targets]
     means: dict[str, float] = {}
     for metric in METRICS:
         _, *ends = mean_interval(metric, [of_target[metric] for of_target in estimates], between)
@@ -173,7 +176,7 @@ def evaluate_targets(
         score, member = _scored_only(score, member)
         row |= {"threshold": float(threshold), "balanced_accuracy": _best_balanced_accuracy(score, member)}
         for rate in FALSE_POSITIVE_RATES:
-            point = tpr_at_fpr(score, member, rate)
+            point = tpr_at_fpr(score, member, rate, strict=strict)
             row |= {f"fpr_at_{rate:g}": point["fpr"], f"resolvable_at_{rate:g}": point["resolvable"]}
         n_members = int(member.sum())
         row |= {"n_members": n_members, "n_nonmembers": len(member) - n_members, "n_unscored": n_unscored}
@@ -242,9 +245,9 @@ def _area(n_true_positives: np.ndarray, n_false_positives: np.ndarray) -> float:
     return float(np.sum(np.diff(n_true_positives, prepend=0) * below) / (2 * n_members * n_nonmembers))
 
 
-def _estimates(score: np.ndarray, member: np.ndarray, threshold: float) -> dict[str, Estimate]:
+def _estimates(score: np.ndarray, member: np.ndarray, threshold: float, strict: bool) -> dict[str, Estimate]:
     """The METRICS of one target, in their order."""
-    rates = {f"tpr_at_fpr_{rate:g}": estimate_tpr(score, member, rate) for rate in FALSE_POSITIVE_RATES}
+    rates = {f"tpr_at_fpr_{rate:g}": estimate_tpr(score, member, rate, strict=strict) for rate in FALSE_POSITIVE_RATES}
     return {"accuracy": estimate_accuracy(score, member, threshold), "auc": estimate_auc(score, member)} | rates
 
 
@@ -294,8 +297,9 @@ def clopper_pearson(successes: float, trials: int) -> tuple[float, float]:
     return low, high
 
 
-def tpr_at_fpr(score: np.ndarray, member: np.ndarray, rate: float) -> dict[str, float | bool]:
-    """The raw step of the ROC at a false positive rate: the highest TPR with FPR <= rate, never interpolated.
+def tpr_at_fpr(score: np.ndarray, member: np.ndarray, rate: float, *, strict: bool = False) -> dict[str, float | bool]:
+    """The raw step of the ROC at a false positive rate: the highest TPR with FPR <= rate, or strict with FPR < rate,
+    never interpolated.
 
     The threshold is the (k + 1)-th largest non-member with k = floor(rate * n). Only samples above it, never equal to
     it, are guessed members.
@@ -306,21 +310,23 @@ def tpr_at_fpr(score: np.ndarray, member: np.ndarray, rate: float) -> dict[str, 
     n = len(nonmembers)
     if not n or not len(members):
         return dict.fromkeys(("tpr", "fpr", "threshold"), np.nan) | {"resolvable": False}
-    threshold = nonmembers[min(_n_allowed(rate, n), n - 1)]
+    n_allowed = _n_allowed(rate, n, strict=strict)
+    threshold = nonmembers[min(n_allowed, n - 1)]
     return {
         "tpr": float(np.mean(members > threshold)),
         "fpr": float(np.mean(nonmembers > threshold)),
         "threshold": float(threshold),
-        "resolvable": _n_allowed(rate, n) >= 1,
+        "resolvable": n_allowed >= 1,
     }
 
 
-def _n_allowed(rate: float, n_nonmembers: int) -> int:
-    """How many false positives a rate allows."""
-    return int(rate * n_nonmembers * (1 + 1e-12))  # 0.01 * 300 is 3, not 2.9999
+def _n_allowed(rate: float, n_nonmembers: int, *, strict: bool = False) -> int:
+    """How many false positives a rate allows; strict: the FPR must be below it."""
+    n_allowed = rate * n_nonmembers * (1 + 1e-12)  # 0.01 * 300 is 3, not 2.9999
+    return max(math.ceil(n_allowed * (1 - 2e-12)) - 1, 0) if strict else int(n_allowed)
 
 
-def estimate_tpr(score: np.ndarray, member: np.ndarray, rate: float) -> Estimate:
+def estimate_tpr(score: np.ndarray, member: np.ndarray, rate: float, *, strict: bool = False) -> Estimate:
     """tpr_at_fpr() with an interval for the TPR where the true FPR is `rate`.
 
     The true FPR of the k-th largest of n non-members is k / (n + 1) on average, so that the raw step is biased: its k
@@ -329,7 +335,7 @@ def estimate_tpr(score: np.ndarray, member: np.ndarray, rate: float) -> Estimate
     largest non-members with P(Binomial(n, rate) < k) and with P(Binomial(n, rate) >= k) at most 2.5 %, between which
     the threshold of that FPR lies in 95 % of attacks."""
     influence, scored = np.zeros(len(score)), ~np.isnan(score)
-    point = tpr_at_fpr(score, member, rate)
+    point = tpr_at_fpr(score, member, rate, strict=strict)
     score, member = _scored_only(score, member)
     n_members, n, tpr = int(member.sum()), int((~member).sum()), float(point["tpr"])
     if np.isnan(tpr):

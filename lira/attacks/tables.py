@@ -34,7 +34,8 @@ def attack_table(
     """attack.csv and leave_one_out.csv: one row per attack and target.
 
     member: bool (M, N), the truth; model_names: (M,); columns: values that all rows share. held_out_auc: mean AUC of
-    the held-out shadows' scores, independent of the target's membership. The other columns: evaluate_targets()."""
+    the held-out shadows' scores, independent of the target's membership. The other columns: evaluate_targets(). In the
+    official convention, as in the authors' script, the TPR is that where the FPR is strictly below the rate."""
     rows: dict[int, dict[str, Any]] = {}
     for attack in dict.fromkeys(result.attack for result in results):
         places = [place for place, result in enumerate(results) if result.attack == attack]
@@ -44,6 +45,7 @@ def attack_table(
             [member[result.target] for result in of_attack],
             thresholds=[result.threshold for result in of_attack],
             between=[result.between for result in of_attack],
+            strict=columns.get("convention") == "official",
         )
         for place, result, values in zip(places, of_attack, metrics, strict=True):
             row = {"attack": attack, "target": model_names[result.target], **columns, "shadows": result.n_shadows}

@@ -21,12 +21,25 @@ from tests.helpers.shadows import scores
 ATTACKS_OF_SIX = [name for name in ATTACKS if name != "learned"]  # six shadows are too few for it
 
 
-def attack_table(reference, results):
-    queries = reference.phi.shape[2]
-    return tables.attack_table(results, reference.member, reference.model_names, convention="lira", queries=queries)
+def attack_table(reference, results, convention="lira"):
+    columns = dict(convention=convention, queries=reference.phi.shape[2])
+    return tables.attack_table(results, reference.member, reference.model_names, **columns)
 
 
 # --- attack.csv ----------------------------------------------------------------------------------------------------
+
+
+def test_the_official_tpr_is_that_where_the_fpr_is_strictly_below_the_rate():
+    """`tpr[np.where(fpr < .001)[0][-1]]`, with 200 non-members, of which 1 % are two."""
+    score = np.concatenate([np.linspace(0, 1, 200), np.linspace(0.3, 1.3, 200)])
+    reference = truths(np.arange(400) >= 200)
+    result = AttackResult("lira", 0, score, threshold=0.5, held_out_auc=0.6, n_shadows=4)
+    for convention, allowed in (("lira", 2), ("official", 1)):
+        (row,) = attack_table(reference, [result], convention).to_dict("records")
+        expected = np.mean(score[200:] > np.sort(score[:200])[::-1][allowed])
+        assert (row["tpr_at_fpr_0.01"], row["fpr_at_0.01"]) == (expected, allowed / 200)
+        assert row["resolvable_at_0.01"]
+        assert not row["resolvable_at_0.001"]
 
 
 def test_attack_table_has_one_row_per_attack_and_target():
