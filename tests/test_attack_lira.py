@@ -329,7 +329,7 @@ def test_only_the_given_attacks_are_run_in_their_order(run_copy, queried):
         assert pd.read_csv(run_copy.results / name).attack.unique().tolist() == ["loss", "ratio"]
     columns = pd.read_csv(run_copy.results / "samples.csv").columns
     assert columns[9:].tolist() == ["loss", "loss_decision", "ratio", "ratio_decision"]
-    assert [line.split()[0] for line in table_lines(called.out)[-4:]] == ["loss", "ratio", "†", "*"]
+    assert [line.split()[0] for line in table_lines(called.out)[-5:]] == ["loss", "ratio", "†", "no", "*"]
 
 
 # --- scores from elsewhere, further flags ----------------------------------------------------------------------------

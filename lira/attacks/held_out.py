@@ -21,7 +21,9 @@ MAX_HELD_OUT_SHADOWS = 32
 MAX_HELD_OUT_SCORES = 2_000_000
 # Pairs that `learned` scores for its threshold, and others that it is trained on for each: the cost is their product.
 MAX_LEARNED_PAIRS = 10
+MAX_LEARNED_PAIRS_LEFT_OUT = 4  # scored where shadows are left out one by one, each with a threshold of its own
 
+Pairs = list[tuple[int, ...]]  # shadows that are held out together
 Names = Sequence[str] | None  # of attacks; None: all that the number of shadows allows
 Progress = Callable[[int, int], None] | None  # called with (done, total)
 
@@ -73,7 +75,7 @@ class Attacker:
         if "learned" in self.names:
             self.fit_names += [name for name in learned.FEATURE_ATTACKS if name not in self.fit_names]
 
-    def pairs(self, statistics: Statistics) -> list[tuple[int, ...]]:
+    def pairs(self, statistics: Statistics) -> Pairs:
         """The pairs of shadows that these statistics include."""
         return [pair for pair in self.design.pairs() if all(statistics.included[row].any() for row in pair)]
 
@@ -82,17 +84,17 @@ class Attacker:
 
         held_out: shadows to hold out besides those of the targets; the thresholds come from the others."""
         statistics = self.statistics.without(held_out) if held_out else self.statistics
-        held_out_scores, examples = self._score_held_out(statistics, [*self.held_out, *held_out], progress)
+        pairs = _spread(self.pairs(statistics), self.member.shape[1])
+        by_learned = _take_evenly(pairs, MAX_LEARNED_PAIRS_LEFT_OUT if held_out else MAX_LEARNED_PAIRS)
+        held_out = [*self.held_out, *held_out]
+        held_out_scores, examples = self._score_held_out(statistics, held_out, pairs, by_learned, progress)
         scores, features = self._scores(statistics, rows)
         if features is not None:
             classifier = learned.train(*examples.arrays(), seed=self.options.seed)
             scores["learned"] = np.stack([classifier(values) for values in features])
         n_shadows = int(statistics.included.any(axis=1).sum())
-        pairs = _spread(self.pairs(statistics), self.member.shape[1])
-        summaries = {}
-        for name in self.names:
-            scored = _take_evenly(pairs, MAX_LEARNED_PAIRS) if name == "learned" else pairs
-            summaries[name] = _summarize(held_out_scores[name], list(map(len, scored)), n_shadows)
+        sizes = {name: list(map(len, by_learned if name == "learned" else pairs)) for name in self.names}
+        summaries = {name: _summarize(held_out_scores[name], sizes[name], n_shadows) for name in self.names}
         return [
             AttackResult(name, row, scores[name][place], n_shadows=n_shadows, **summaries[name])
             for place, row in enumerate(rows)
@@ -100,18 +102,17 @@ class Attacker:
         ]
 
     def _score_held_out(
-        self, statistics: Statistics, held_out: HeldOut, progress: Progress
+        self, statistics: Statistics, held_out: HeldOut, pairs: Pairs, by_learned: Pairs, progress: Progress
     ) -> tuple[dict[str, list[tuple[np.ndarray, np.ndarray]]], learned.Examples]:
-        """(score, truth) of each held-out shadow by attack, and the examples that `learned` is trained on."""
-        pairs = _spread(self.pairs(statistics), self.member.shape[1])
-        scored_by_learned = _take_evenly(pairs, MAX_LEARNED_PAIRS)
+        """(score, truth) of each shadow of these pairs by attack, for `learned` of some of them, and the examples that
+        `learned` is trained on."""
         held_out_scores: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in self.names}
         examples = learned.Examples(sum(map(len, pairs)), self.options.seed)
         for index, pair in enumerate(pairs):
             with_pair = self.design.held_out_with(pair, held_out)
             nested = statistics.without(with_pair)
             scores, features = self._scores(nested, [self.n_targets + shadow for shadow in pair])
-            if features is not None and pair in scored_by_learned:
+            if features is not None and pair in by_learned:
                 classifier = self._train_without(nested, [*held_out, *with_pair])
                 scores["learned"] = np.stack([classifier(values) for values in features])
             for place, shadow in enumerate(pair):
@@ -178,13 +179,13 @@ def _summarize(
     }
 
 
-def _spread(pairs: list[tuple[int, ...]], n_samples: int) -> list[tuple[int, ...]]:
+def _spread(pairs: Pairs, n_samples: int) -> Pairs:
     """At most MAX_HELD_OUT_SHADOWS shadows' worth of pairs, evenly spread; fewer where there are many samples."""
     max_shadows = int(np.clip(MAX_HELD_OUT_SCORES // n_samples, MIN_SHADOWS, MAX_HELD_OUT_SHADOWS))
     return _take_evenly(pairs, max_shadows // max(map(len, pairs), default=1))
 
 
-def _take_evenly(pairs: list[tuple[int, ...]], n_pairs: int) -> list[tuple[int, ...]]:
+def _take_evenly(pairs: Pairs, n_pairs: int) -> Pairs:
     """At most n_pairs of them, evenly spread."""
     n_pairs = min(len(pairs), n_pairs)
     return [pairs[index] for index in np.linspace(0, len(pairs) - 1, n_pairs).round().astype(int)]
