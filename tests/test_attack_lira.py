@@ -436,7 +436,8 @@ def test_bad_scores_are_rejected_and_write_nothing(tmp_path, monkeypatch):
 # --- the user's images and network -----------------------------------------------------------------------------------
 
 
-def test_images_from_a_folder_and_a_network_with_batch_norm(tmp_path):
+def test_images_from_a_folder_and_a_network_with_batch_norm(tmp_path, monkeypatch):
+    skip_figures(monkeypatch)
     write_images(tmp_path / "own")
     argv = ["--dataset", tmp_path / "own", "--data-root", tmp_path / "data", *run_folders(tmp_path)]
     argv += shlex.split(

@@ -50,11 +50,10 @@ def test_every_command_parses(tmp_path, monkeypatch, script, flags):
     parse_args(flags, description="", script=script)
 
 
-@pytest.mark.parametrize("name", READMES)
-def test_the_ten_lines_attack_scores(tmp_path, name):
+def test_the_ten_lines_attack_scores(tmp_path):
     scores = inputs(n_targets=1)
     np.savez(tmp_path / "theirs.npz", phi=scores.phi, member=scores.member, label=scores.label)
-    code = code_block(name)
+    (code,) = {code_block(name) for name in READMES}  # the same in every language
     assert len([line for line in code.splitlines() if line]) <= 10
     command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code}"]
     completed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -7,7 +7,7 @@ from lira.errors import InputError
 from lira.privacy.accounting import epsilon, min_noise_multiplier
 
 
-@pytest.mark.parametrize(("target", "rate", "steps"), [(8.0, 0.25, 60), (1.0, 0.01, 500)])
+@pytest.mark.parametrize(("target", "rate", "steps"), [(3.0, 0.1, 60), (1.0, 0.01, 500)])
 def test_noise_multiplier_equals_that_of_opacus(target, rate, steps):
     expected = get_noise_multiplier(
         target_epsilon=target,
