@@ -473,11 +473,11 @@ def test_the_output_ends_with_the_table_and_the_audit(finished):
 
 
 def test_quiet_prints_the_same_and_shows_no_progress_bars(run_copy):
-    completed = script("attack_lira.py", [*run_copy.argv, "--quiet"], run_copy.folder)
-    assert (completed.returncode, completed.stderr) == (0, "")
+    called = call(attack_lira.main, [*run_copy.argv, "--quiet"])
+    assert (called.status, called.err) == (0, "")
     (report_line,) = [line for line in run_copy.attacked.out.splitlines() if "/report.html: " in line]
     folder = report_line.partition("/report.html")[0]  # of the run that was copied
-    assert completed.stdout == run_copy.attacked.out.replace(folder, str(run_copy.results), 1)
+    assert called.out == run_copy.attacked.out.replace(folder, str(run_copy.results), 1)
 
 
 def test_the_progress_bar_counts_the_models_queried(finished):

@@ -47,7 +47,7 @@ CHEAP = [name for name in ATTACKS if name != "learned"]
         ("equal", 8, 100, None),
         ("equal over all", 8, 1000, CHEAP),
         ("halves", 12, 60, CHEAP),
-        ("pairs", 40, 60, CHEAP),
+        ("pairs", 20, 60, CHEAP),
     ],
 )
 def test_scores_without_information_reveal_nothing(design, n_shadows, n_samples, names):
