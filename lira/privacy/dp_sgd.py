@@ -149,15 +149,13 @@ class DPSGD:
         return self.guarantee() | accounting | {"opacus": opacus.__version__}
 
     def describe(self) -> str:
+        known = self.noise_seed is not None
+        nominal = f"; nominal, since --noise-seed {self.noise_seed} makes the noise known" if known else ""
         return (
             f"DP-SGD: sigma {self.noise_multiplier:.4g}, C {self.max_grad_norm:g}, {self.steps} steps at sample rate "
             f"{self.sample_rate:.4g}\nepsilon {self.epsilon:.4g} at delta {self.delta:g}, of each model for its "
             f"own training set; neighbouring training sets differ by one image ({self.accountant} accountant)"
-            + (
-                ""
-                if self.noise_seed is None
-                else f"; nominal, since --noise-seed {self.noise_seed} makes the noise known"
-            )
+            f"{nominal}"
         )
 
     def make_private(self, model: nn.Module, optimizer: Optimizer, *, key: Sequence[int]) -> "PrivateTraining":
@@ -205,9 +203,8 @@ class PrivateTraining:
         Opacus signals to the optimizer which physical batch completes a sample. generator: for the augmentation.
         The draws do not depend on the size of the physical batches."""
         for _ in range(self._privacy.steps_per_epoch):
-            sample = torch.from_numpy(self._sampling.random(len(training_set)) < self._privacy.sample_rate).nonzero()[
-                :, 0
-            ]
+            included = self._sampling.random(len(training_set)) < self._privacy.sample_rate
+            sample = torch.from_numpy(np.flatnonzero(included))
             columns = (training_set[sample], *store.draw(len(sample), generator, augment=augment))
             on_device = [column.to(store.device, non_blocking=True) for column in columns]
             for batch in BatchSplittingSampler(
