@@ -8,6 +8,7 @@ import numpy as np
 
 from lira.attacks.registry import CONVENTIONS, MIN_SHADOWS
 from lira.errors import InputError
+from lira.privacy.audit import CanaryScores, Mechanism
 
 MAX_PHI = 1e40  # every scaled logit of float32 lies within; far beyond it the fourth powers of float64 overflow
 
@@ -16,7 +17,8 @@ MAX_PHI = 1e40  # every scaled logit of float32 lies within; far beyond it the f
 class AttackInputs:
     """phi: float (M, N, A), scaled logits; member: bool (M, N); label: int64 (N,); class_names: (K,); model_names:
     (M,); images: uint8 (N, C, H, W), None where only scores are known; inclusion: how the targets' members were drawn,
-    half or coin; guarantees: float (T, 2), the epsilon and delta of each target, None without DP."""
+    half or coin; guarantees: float (T, 2), the epsilon and delta of each target, None without DP; mechanisms: what
+    each guarantee is claimed for, (T,), None without DP or where it is not known; canaries: (T,), None without."""
 
     phi: np.ndarray
     member: np.ndarray
@@ -27,6 +29,8 @@ class AttackInputs:
     images: np.ndarray | None = None
     inclusion: str = "half"
     guarantees: np.ndarray | None = None
+    mechanisms: tuple[Mechanism, ...] | None = None
+    canaries: tuple[CanaryScores, ...] | None = None
 
     @property
     def n_shadows(self) -> int:

@@ -22,6 +22,27 @@ CANDIDATES_PER_TAIL = 40
 N_GRID = 17  # values of epsilon that the search for the bound tries at a time, each time between two of the last
 
 
+@dataclass(frozen=True)
+class Mechanism:
+    """What the epsilon of one target is claimed for, from the accountant's history: so many times the clipped sum of a
+    Poisson sample at this rate, plus Gaussian noise of standard deviation sigma, in units of the clipping norm."""
+
+    sigma: float
+    sample_rate: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class CanaryScores:
+    """The gradient canaries of one target, each in the run by a fair coin of its own.
+
+    score: float64 (M,), the log-likelihood ratio of membership summed over the steps, in nats; higher = member.
+    member: bool (M,), the coins."""
+
+    score: np.ndarray
+    member: np.ndarray
+
+
 def p_value(
     epsilon: ArrayLike, n_correct: ArrayLike, n_guesses: ArrayLike, *, n_audited: int, delta: float
 ) -> np.ndarray:
