@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from lira.storage.provenance import provenance
 from lira.training.kernels import fast_kernels
 from lira.training.state import TrainingState
 from network import build, network_name
-from util import Config
+from util import Config, TrainConfig
 
 if TYPE_CHECKING:  # it imports Opacus, which only DP needs
     from lira.privacy.dp_sgd import DPSGD
@@ -98,8 +98,8 @@ class Split:
     """Which images each model trains on. The two halves of the training images are the same for every exp_idx.
 
     target_half, attack_half: int64 (n_images // 2,), indices of training images; n_samples: N, the number of target
-    samples, which are the test images; n_train: images that a model draws from its half; inclusion: half or coin,
-    --target-inclusion."""
+    samples, which are the test images; n_train: images that a model draws from its half, 0 where it trains on target
+    samples alone; inclusion: half or coin, --target-inclusion."""
 
     target_half: np.ndarray
     attack_half: np.ndarray
@@ -142,16 +142,25 @@ class Split:
 
 
 def default_n_train(n_images: int) -> int:
-    """The smaller of 20,000 and 80 % of a half of n_images training images."""
-    return min(20_000, int(0.8 * (n_images // 2)))
+    """The smaller of 20,000 and 80 % of a half of n_images training images, but at least 1."""
+    return max(1, min(20_000, int(0.8 * (n_images // 2))))
 
 
 def make_split(n_images: int, n_samples: int, *, n_train: int | None, exp_idx: int, inclusion: str) -> Split:
     """Split n_images training images into two equal halves; an odd last one is left out. Raises InputError."""
     half = n_images // 2
     n_train = default_n_train(n_images) if n_train is None else n_train
-    if not 1 <= n_train <= half:
-        raise InputError(f"--n-train must be from 1 to {half}, a half of the {n_images} training images: got {n_train}")
+    if half < 1:
+        raise InputError(
+            f"at least 2 training images are needed, one in each half, to measure test accuracy on: got {n_images}"
+        )
+    if not 0 <= n_train <= half:
+        raise InputError(f"--n-train must be from 0 to {half}, a half of the {n_images} training images: got {n_train}")
+    if n_train == 0 and n_samples < 2:
+        raise InputError(
+            f"--n-train 0 trains on half of the target samples alone, but there is {n_samples} test image: "
+            "give more of them"
+        )
     order = _rng(0, ROLES[0], 0, _HALVES).permutation(n_images)
     return Split(order[:half], order[half : 2 * half], n_samples, n_train, exp_idx, inclusion)
 
@@ -248,7 +257,7 @@ class Setup:
         return "\n".join([self.describe(), *([self.privacy.describe()] if self.privacy else [])])
 
     def describe(self) -> str:
-        """Sizes on one line, network and device on the next; then target samples that are also training images.
+        """Sizes on one line, network and device on the next; then target samples that are also drawn training images.
 
         Compares all images with each other: call it once."""
         n_train, n_test = len(self.images.x_train), len(self.images.x_test)
@@ -258,7 +267,7 @@ class Setup:
             f"each model trains on {self.split.n_train:,} + {n_test // 2:,}",
             f"{self.config.model.network} in {self.precision} on {self.device_name}",
         ]
-        samples, duplicates = find_duplicates(self.images)
+        samples, duplicates = find_duplicates(self.images) if self.split.n_train else ((), ())
         if len(samples):
             pairs = [f"{sample} = {image}" for sample, image in zip(samples[:5], duplicates[:5], strict=True)]
             lines.append(
@@ -310,7 +319,13 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
     "RMSprop": torch.optim.RMSprop,
 }
-WEIGHT_DECAY = 1e-4
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, train: TrainConfig) -> torch.optim.lr_scheduler.LRScheduler:
+    """The learning rate by epoch: x0.1 after lr_step of them (with DP there is none), or half a cosine towards 0."""
+    if train.lr_schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, train.epochs)
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, [train.lr_step] if train.lr_step else [], gamma=0.1)
 
 
 def epoch_batches(
@@ -327,7 +342,7 @@ def epoch_batches(
     starts = list(range(0, n, size))
     if len(starts) > 1 and n - starts[-1] == 1:
         starts.pop()
-    for start, stop in zip(starts, [*starts[1:], n], strict=True):
+    for start, stop in pairwise([*starts, n]):  # no batch if Bernoulli inclusion chose no image
         yield tuple(column[start:stop] for column in columns)
 
 
@@ -347,9 +362,8 @@ class Trainer:
         if setup.config.run.compile:  # in place, at the first call: one set of kernels per batch size, for all models
             self.model.compile(dynamic=False)
         make_optimizer = OPTIMIZERS[train.optimizer]
-        self.optimizer = make_optimizer(self.model.parameters(), lr=train.lr, weight_decay=WEIGHT_DECAY)
-        milestones = [train.lr_step] if train.lr_step else []  # none with DP
-        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, milestones, gamma=0.1)
+        self.optimizer = make_optimizer(self.model.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+        self.schedule = make_schedule(self.optimizer, train)
         parts: dict[str, Any] = {"weights": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
         self.private = None
         if setup.privacy:  # clips each image's gradient, adds noise to their sum, and draws Poisson samples as batches

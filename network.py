@@ -12,7 +12,7 @@ from torch import nn
 
 from lira.errors import InputError, one_line
 from lira.flags import find_name, suggest
-from resnet import STAGES, resnet
+from resnet import RESNETS, resnet
 
 
 class ConvNet(nn.Sequential):
@@ -47,7 +47,9 @@ def _resnet(name: str, *, num_classes: int, in_channels: int, size: tuple[int, i
     return resnet(name, num_classes=num_classes, in_channels=in_channels)
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"ConvNet": ConvNet} | {name: partial(_resnet, name) for name in STAGES}
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"ConvNet": ConvNet} | {
+    name: partial(_resnet, name) for name in RESNETS
+}
 
 
 def network_name(text: str) -> str:

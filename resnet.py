@@ -1,11 +1,15 @@
-"""Residual networks for small images: ResNet18/34/50 with the CIFAR stem.
+"""Residual networks for small images: ResNet18/34/50 with the CIFAR stem, and the wide WRN28-2.
 
 The stem of the ImageNet networks divides height and width by 4 before the first block; for CIFAR, He et al. (arXiv
 1512.03385, section 4.2) use one 3x3 convolution of stride 1 and no pooling. The global average pooling at the end
 accepts images of any size.
 
-Parameters and buffers have torchvision's names and shapes: weights load either way. No layer changes the output of
-another in place. Calls are nested, not assigned to variables, so that the intermediate tensors are freed at once."""
+Parameters and buffers of the ResNets have torchvision's names and shapes: weights load either way. No layer changes the
+output of another in place. Calls are nested, not assigned to variables, so that the intermediate tensors are freed at
+once."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +67,29 @@ class Bottleneck(nn.Module):
         return F.relu(self.bn3(self.conv3(out)) + self.downsample(x))
 
 
-Block = type[BasicBlock] | type[Bottleneck]
+class WideBlock(nn.Module):
+    """BatchNorm and ReLU before each of two 3x3 convolutions, and nothing after the addition; shapes as in BasicBlock.
+
+    A block that changes the channels adds a 1x1 convolution of its first ReLU's output instead of its input."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, *, stride: int):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = convolution(in_channels, width, size=3, stride=stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = convolution(width, width, size=3)
+        changes = stride > 1 or in_channels != width
+        self.downsample = convolution(in_channels, width, size=1, stride=stride) if changes else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        activated = F.relu(self.bn1(x))
+        added = self.downsample(activated) if self.downsample else x
+        return self.conv2(F.relu(self.bn2(self.conv1(activated)))) + added
+
+
+Block = type[BasicBlock] | type[Bottleneck] | type[WideBlock]
 
 
 def stage(block: Block, n_blocks: int, in_channels: int, width: int, *, stride: int) -> nn.Sequential:
@@ -92,14 +118,35 @@ class ResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-STAGES: dict[str, tuple[Block, tuple[int, int, int, int]]] = {
-    "ResNet18": (BasicBlock, (2, 2, 2, 2)),
-    "ResNet34": (BasicBlock, (3, 4, 6, 3)),
-    "ResNet50": (Bottleneck, (3, 4, 6, 3)),
+class WideResNet(nn.Module):
+    """Zagoruyko and Komodakis (arXiv 1605.07146): three stages of 16, 32 and 64 times `widening` channels, of n_blocks
+    blocks each, so 6 n_blocks + 4 convolutions: images (B, in_channels, H, W) -> logits (B, num_classes)."""
+
+    def __init__(self, n_blocks: int, widening: int, *, num_classes: int, in_channels: int):
+        super().__init__()
+        widths = [16 * widening, 32 * widening, 64 * widening]
+        self.conv1 = convolution(in_channels, 16, size=3)
+        self.layer1 = stage(WideBlock, n_blocks, 16, widths[0], stride=1)
+        self.layer2 = stage(WideBlock, n_blocks, widths[0], widths[1], stride=2)
+        self.layer3 = stage(WideBlock, n_blocks, widths[1], widths[2], stride=2)
+        self.bn1 = nn.BatchNorm2d(widths[2])
+        self.fc = nn.Linear(widths[2], num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv1(x)
+        for blocks in (self.layer1, self.layer2, self.layer3):
+            x = blocks(x)
+        return self.fc(F.relu(self.bn1(x)).mean((2, 3)))
+
+
+RESNETS: dict[str, Callable[..., nn.Module]] = {
+    "ResNet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
+    "ResNet34": partial(ResNet, BasicBlock, (3, 4, 6, 3)),
+    "ResNet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),
+    "WRN28-2": partial(WideResNet, 4, 2),
 }
 
 
-def resnet(name: str, *, num_classes: int, in_channels: int) -> ResNet:
-    """A row of STAGES with the CIFAR stem; images (B, in_channels, H, W) -> logits (B, num_classes)."""
-    block, blocks = STAGES[name]
-    return ResNet(block, blocks, num_classes=num_classes, in_channels=in_channels)
+def resnet(name: str, *, num_classes: int, in_channels: int) -> nn.Module:
+    """A row of RESNETS; images (B, in_channels, H, W) -> logits (B, num_classes)."""
+    return RESNETS[name](num_classes=num_classes, in_channels=in_channels)

@@ -35,7 +35,12 @@ class DataConfig:
         "cifar10", help="cifar10, cifar100, mnist, digits, or your own .npz, or folder of train/, test/"
     )
     data_root: str = flag("data", changes_models=False, help="folder of downloads and decoded images", metavar="DIR")
-    n_train: int | None = flag(None, type=int, low=1, help="images drawn from a half (default: 20000, or 80 %% of it)")
+    n_train: int | None = flag(
+        None,
+        type=int,
+        low=0,
+        help="images drawn from a half; 0 trains on target samples alone (default: 20000, or 80 %% of the half)",
+    )
     augment: bool = flag(True, "--no-augment", help="train without random shifts and flips")
     target_inclusion: str = flag(  # None until the default is filled in
         None,
@@ -49,7 +54,9 @@ class DataConfig:
 class ModelConfig:
     """model"""
 
-    network: str = flag("ResNet18", help="ResNet18, ResNet34, ResNet50, ConvNet, or module:factory for your own")
+    network: str = flag(
+        "ResNet18", help="ResNet18, ResNet34, ResNet50, WRN28-2, ConvNet, or module:factory for your own"
+    )
     exp_idx: int = flag(0, low=0, high=2**31 - 1, help="index of the experiment, the root of all random draws")
 
 
@@ -61,6 +68,12 @@ class TrainConfig:
     lr: float | None = flag(None, type=float, low=0.0, help=f"learning rate (default: {_DEFAULT_RATES})")
     optimizer: str = flag("MSGD", choices=tuple(LEARNING_RATES), help="MSGD is SGD with momentum 0.9")
     train_batch_size: int = flag(256, low=1, help="images per step")
+    weight_decay: float = flag(1e-4, low=0, help="this times each weight is added to its gradient, biases included")
+    lr_schedule: str = flag(
+        "step",
+        choices=("step", "cosine"),
+        help="step: see --lr-step; cosine: half a cosine from the rate towards 0, epoch by epoch; with DP constant",
+    )
     lr_step: int | None = flag(
         None, type=int, low=1, help=f"epochs before the rate is multiplied by 0.1, without DP (default: {LR_STEP})"
     )
@@ -175,12 +188,16 @@ class Config:
             "n_train": n_train,
             "exp_idx": self.model.exp_idx,
         }
+        for key in ("weight_decay", "lr_schedule"):  # added later: runs of before have neither, and these defaults
+            if (value := getattr(train, key)) != getattr(TrainConfig, key):
+                name[key] = value
         if self.dp:
             name |= {key: getattr(self.dp, key) for key in ("sigma", "target_epsilon", "max_grad_norm")}
             name |= {"noise_seed": self.dp.noise_seed} if self.dp.noise_seed is not None else {}
         return {
             **name,
-            **({"delta": self.dp.delta} if self.dp else {"lr_step": train.lr_step}),
+            **({"delta": self.dp.delta} if self.dp else {}),
+            **({"lr_step": train.lr_step} if train.lr_step else {}),
             "target_inclusion": self.data.target_inclusion,
             "data_fingerprint": fingerprint,
             "n_train_is_default": n_train_is_default,
@@ -292,13 +309,19 @@ def _check_values(groups: dict[str, Any]) -> None:
 
 
 def _check_contradictions(groups: dict[str, Any]) -> None:
-    dp, lr_step = groups["dp"], groups["train"].lr_step
+    dp, train = groups["dp"], groups["train"]
+    if train.lr_step is not None and train.lr_schedule != "step":
+        raise InputError(
+            f"--lr-step {train.lr_step} has no meaning with --lr-schedule {train.lr_schedule}: leave one out"
+        )
     if dp.disabled:
         for item in fields(dp)[1:]:
             if (setting := getattr(dp, item.name)) != item.default:
                 raise InputError(f"{flag_name(item)} {setting:g} has no meaning with --disable-dp: leave one out")
-    elif lr_step is not None:
-        raise InputError(f"--lr-step {lr_step} has no meaning with DP: leave it out, or add --disable-dp")
+    elif train.lr_step is not None:
+        raise InputError(f"--lr-step {train.lr_step} has no meaning with DP: leave it out, or add --disable-dp")
+    elif train.lr_schedule != "step":
+        raise InputError(f"--lr-schedule {train.lr_schedule} has no meaning with DP: leave it out, or add --disable-dp")
     elif groups["run"].compile:
         raise InputError("--compile does not support DP's per-sample gradients: leave it out, or add --disable-dp")
     attack, run = groups["attack"], groups["run"].run
@@ -325,7 +348,8 @@ def _with_defaults(config: Config) -> Config:
     rates = LEARNING_RATES_DP if dp else LEARNING_RATES
     train = replace(train, lr=rates[train.optimizer] if train.lr is None else train.lr)
     if not dp:
-        return replace(config, train=replace(train, lr_step=train.lr_step or LR_STEP))
+        lr_step = (train.lr_step or LR_STEP) if train.lr_schedule == "step" else None
+        return replace(config, train=replace(train, lr_step=lr_step))
     if dp.sigma is None and dp.target_epsilon is None:
         dp = replace(dp, sigma=SIGMA)
     return replace(config, train=train, dp=dp)

@@ -97,16 +97,16 @@ def _names(item: Field) -> tuple[str, ...]:
 
 
 def check_range(item: Field, value: Any) -> None:
-    """Raises InputError. Integers may equal their bounds; a real number must lie strictly between them."""
+    """Raises InputError. A value may equal a bound that is an int, but not one that is a float."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return
     name, low, high = flag_name(item), item.metadata["low"], item.metadata["high"]
-    strict = isinstance(value, float)
-    number: Callable[[float], str] = "{:g}".format if strict else str  # {:g} would round a large integer
-    if low is not None and (value <= low if strict else value < low):
-        raise InputError(f"{name} must be {'above' if strict else 'at least'} {number(low)}, got {number(value)}")
-    if high is not None and (value >= high if strict else value > high):
-        raise InputError(f"{name} must be {'below' if strict else 'at most'} {number(high)}, got {number(value)}")
+    number: Callable[[float], str] = "{:g}".format if isinstance(value, float) else str  # {:g} rounds large integers
+    open_below, open_above = isinstance(low, float), isinstance(high, float)
+    if low is not None and (value < low or (open_below and value == low)):
+        raise InputError(f"{name} must be {'above' if open_below else 'at least'} {number(low)}, got {number(value)}")
+    if high is not None and (value > high or (open_above and value == high)):
+        raise InputError(f"{name} must be {'below' if open_above else 'at most'} {number(high)}, got {number(value)}")
     if not isfinite(value):
         raise InputError(f"{name} must be a finite number, got {value}")
 

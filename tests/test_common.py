@@ -153,17 +153,38 @@ def test_no_two_models_share_a_draw():
 
 
 @pytest.mark.parametrize(
-    ("n_images", "expected"), [(50_000, 20_000), (60_000, 20_000), (49_999, 19_999), (1197, 478), (10, 4)]
+    ("n_images", "expected"), [(50_000, 20_000), (60_000, 20_000), (49_999, 19_999), (1197, 478), (10, 4), (2, 1)]
 )
 def test_by_default_a_model_draws_at_most_20000_images(n_images, expected):
     assert common.default_n_train(n_images) == expected
     assert split(n_images).n_train == expected
 
 
-@pytest.mark.parametrize("n_train", [0, 51, -1])
+@pytest.mark.parametrize("n_train", [51, -1])
 def test_n_train_outside_its_range_is_rejected(n_train):
     line = input_error_line(split, 101, n_train=n_train)
-    assert line == f"--n-train must be from 1 to 50, a half of the 101 training images: got {n_train}"
+    assert line == f"--n-train must be from 0 to 50, a half of the 101 training images: got {n_train}"
+
+
+@pytest.mark.parametrize("inclusion", ["half", "coin"])
+def test_without_training_images_a_model_trains_on_its_target_samples_alone(inclusion):
+    models = split(2, 31, n_train=0, inclusion=inclusion)
+    for role in ("target", "shadow"):
+        for index in range(4):
+            samples = models.training_set(role, index, first_sample=2) - 2
+            np.testing.assert_array_equal(samples, np.flatnonzero(models.member(role, index)))
+        assert len(models.test_set(role)) == 1
+    assert set(models.test_set("target")) | set(models.test_set("shadow")) == {0, 1}
+
+
+def test_no_images_to_train_on_or_to_test_with_are_rejected():
+    line = input_error_line(split, 100, 1, n_train=0)
+    assert (
+        line == "--n-train 0 trains on half of the target samples alone, but there is 1 test image: give more of them"
+    )
+    for n_train in (None, 0):
+        line = input_error_line(split, 1, n_train=n_train)
+        assert line == "at least 2 training images are needed, one in each half, to measure test accuracy on: got 1"
 
 
 def test_n_train_may_be_a_complete_half():
@@ -264,6 +285,8 @@ def test_the_record_holds_the_flags_as_resolved(tmp_path, monkeypatch):
         "--lr": 0.1,
         "--optimizer": "MSGD",
         "--train-batch-size": 256,
+        "--weight-decay": 1e-4,
+        "--lr-schedule": "step",
         "--lr-step": 80,
         "--precision": "bf16",
         "--eval-every": 20,
@@ -279,6 +302,7 @@ def test_the_record_of_private_training_holds_its_flags_and_its_guarantee():
     record = prepare(parse_args([*argv, "--delta", "1e-4"], description="test")).record(argv)
     private = {"--sigma": 1.0, "--max-per-sample-grad-norm": 0.1, "--delta": 1e-4, "--max-physical-batch": 64}
     assert private.items() <= record["flags"].items()
+    assert (record["flags"]["--weight-decay"], record["flags"]["--lr-schedule"]) == (1e-4, "step")
     assert not {"--lr-step", "--target-epsilon", "--disable-dp"} & record["flags"].keys()
     assert record["provenance"]["privacy"]["delta"] == 1e-4
 

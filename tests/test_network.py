@@ -78,7 +78,7 @@ def test_lazy_layers_have_their_shapes_when_a_network_is_built():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("ResNet", "must be one of ConvNet, ResNet18, ResNet34, ResNet50, or module:factory"),
+        ("ResNet", "must be one of ConvNet, ResNet18, ResNet34, ResNet50, WRN28-2, or module:factory"),
         ("ConvNot", r"got 'ConvNot', did you mean ConvNet\?$"),
         ("no_such_module:make", "cannot find factory 'make' in 'no_such_module': ModuleNotFoundError"),
         (":make", "--network :make: cannot find factory 'make' in ''"),
@@ -98,7 +98,7 @@ def test_a_network_that_cannot_be_built_is_rejected(name, words):
 
 
 def test_names_match_in_any_case_and_are_checked_without_importing():
-    assert [network_name(name) for name in ("ResNet50", "resnet50", "CONVNET")] == ["ResNet50", "ResNet50", "ConvNet"]
+    assert [network_name(name) for name in ("ResNet50", "resnet50", "wrn28-2")] == ["ResNet50", "ResNet50", "WRN28-2"]
     assert network_name("no_such_module:Make") == "no_such_module:Make"
     for name, end in (("VGG", ""), ("resnt34", r", did you mean ResNet34\?")):
         with pytest.raises(InputError, match=f"got '{name}'{end}$"):

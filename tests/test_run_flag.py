@@ -230,6 +230,8 @@ def test_an_attack_with_missing_models_and_the_training_that_completes_them(copi
         (PLAIN, "--n-train 6", "--n-train 6", "made with --n-train 5:"),
         (PLAIN, "--target-inclusion half", "--target-inclusion half", "made with --target-inclusion coin:"),
         (PLAIN, "--lr-step 80", "--lr-step 80", "made with --lr-step 1:"),
+        (PLAIN, "--weight-decay 0", "--weight-decay 0.0", "made with --weight-decay 0.0001:"),
+        (PLAIN, "--lr-schedule cosine", "--lr-schedule cosine", "made with --lr-schedule step:"),
         (PLAIN, "--exp-idx 0", "--exp-idx 0", "made with --exp-idx 3:"),
         (PLAIN, "--sigma 1", "--sigma 1.0", "made without it:"),
         (PRIVATE, "--disable-dp", "--disable-dp", "made without it:"),
@@ -264,6 +266,18 @@ def test_flags_that_agree_with_the_run_are_accepted(made, monkeypatch, kind, fla
     monkeypatch.chdir(made)
     given = ["--run", run_name(made, kind), *flags.split()]
     assert restore(*given).identity(**RESOLVED) == restore(*given[:2]).identity(**RESOLVED)
+
+
+def test_a_run_from_before_a_setting_existed_was_made_with_its_default(copied):
+    config = stored_config(copied)
+    del config["flags"]["--weight-decay"], config["flags"]["--lr-schedule"]
+    write_configs(copied, config)
+    given = ["--run", run_name(copied), "--weight-decay", "1e-4", "--lr-schedule", "step"]
+    assert "8 of 8 models are complete, training 0" in call(train_model.main, [*given, "--quiet"]).out
+    line = rejected(train_model.main, [*given[:2], "--lr-schedule", "cosine"])
+    assert line.startswith(
+        f"error: --lr-schedule cosine contradicts --run {run_name(copied)}, which was made without it"
+    )
 
 
 def test_a_moved_dataset_is_given_beside_the_run(copied):

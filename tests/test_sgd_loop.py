@@ -1,5 +1,7 @@
 """The SGD loop against a naive one: the same images, the optimizers' formulas written out."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -63,7 +65,9 @@ def naive_train(setup):
     labels = torch.cat([data.y_train, data.y_test])
     training_set = torch.from_numpy(TRAINING_SET)
     for epoch in range(1, settings.epochs + 1):
-        rate = settings.lr if epoch <= settings.lr_step else settings.lr / 10
+        rate = settings.lr if settings.lr_step and epoch <= settings.lr_step else settings.lr / 10
+        if settings.lr_schedule == "cosine":
+            rate = settings.lr * (1 + math.cos(math.pi * (epoch - 1) / settings.epochs)) / 2
         order = training_set[torch.randperm(len(training_set), generator=generator)]
         top = left = torch.full((len(order),), margin)
         mirrored = torch.zeros(len(order), dtype=torch.bool)
@@ -77,7 +81,7 @@ def naive_train(setup):
             gradients = torch.autograd.grad(loss, list(model.parameters()))
             with torch.no_grad():
                 for w, g, state in zip(model.parameters(), gradients, states, strict=True):
-                    w.copy_(STEPS[settings.optimizer](w, g + 1e-4 * w, state, rate))
+                    w.copy_(STEPS[settings.optimizer](w, g + settings.weight_decay * w, state, rate))
     return model
 
 
@@ -90,7 +94,15 @@ def test_the_loop_equals_a_naive_one_in_every_weight(optimizer, lr, augment):
     assert [row["lr"] for row in trainer.history] == pytest.approx([lr, lr, lr / 10])
 
 
-@pytest.mark.parametrize("name", ["ConvNet", "ResNet18"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_the_cosine_falls_from_epoch_to_epoch(weight_decay):
+    """From lr towards 0 at the end of the last epoch, like torch's CosineAnnealingLR stepped once per epoch."""
+    trainer = train(lr=0.02, lr_schedule="cosine", lr_step=None, weight_decay=weight_decay)
+    assert_same_weights(trainer.model, naive_train(trainer.setup))
+    assert [row["lr"] for row in trainer.history] == pytest.approx([0.02, 0.015, 0.005])
+
+
+@pytest.mark.parametrize("name", ["ConvNet", "ResNet18", "WRN28-2"])
 def test_an_epoch_of_the_real_networks_equals_a_naive_one_in_every_weight(name, monkeypatch):
     """Shifted and mirrored images in channels_last, in float64 too: in fp32 the rounding moves values across ReLU's
     kink, and batch normalization amplifies that to 1e-4 with most seeds. Weights change by up to 5e-3."""

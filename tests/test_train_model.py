@@ -223,6 +223,30 @@ def test_resnet18_trains_on_cifar100(tmp_path, monkeypatch):
     assert first["fc.weight"].shape == (100, 512)
 
 
+@pytest.mark.parametrize("privacy", [["--disable-dp"], ["--target-epsilon", "40", "--delta", "1e-3"]])
+def test_models_that_train_on_half_of_the_target_samples_alone(privacy, tmp_path, monkeypatch):
+    """As where a whole training set is audited. The two training images, which are target samples too, only measure the
+    test accuracy: one for the shadows, the other for the target."""
+    skip_figures(monkeypatch)
+    content = arrays(channels=0, n_train=2, n_test=24, names=["a", "b", "c"])
+    content["x_test"][:2] = content["x_train"]
+    np.savez(tmp_path / "own.npz", **content)
+    network = ["--network", "tests.helpers.networks:normed", "--quiet", *privacy]
+    argv = [*QUICK, *network, "--dataset", tmp_path / "own.npz", "--n-train", "0", *run_folders(tmp_path)]
+    argv = [flag for flag in argv if flag != "--disable-dp" or flag in privacy]
+    for main in (train_model.main, attack_lira.main):
+        called = call(main, argv)
+        assert (called.status, called.err) == (0, ""), called.err
+        lines = called.out.splitlines()
+        assert "2 training + 24 test images of 1x8x10, 3 classes; each model trains on 0 + 12" in lines
+        assert "blurs" not in called.out
+    (run,) = (tmp_path / "model").iterdir()
+    assert "_n0_" in run.name
+    assert pd.read_csv(tmp_path / "result" / run.name / "models.csv").test_accuracy.isin([0, 1]).all()
+    (path,) = (tmp_path / "result").glob("*/samples.csv")
+    assert len(pd.read_csv(path)) == 24
+
+
 def test_strange_names_of_data_stay_inside_the_folders(tmp_path):
     """The names themselves are tested in tests/storage/test_names.py."""
     path = tmp_path / "in" / "$(touch x); *?[x]\nbreak.npz"

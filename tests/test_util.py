@@ -26,6 +26,7 @@ def test_defaults_are_those_of_the_design():
     assert (config.data.dataset, config.model.network, config.data.data_root) == ("cifar10", "ResNet18", "data")
     assert (config.run.model_dir, config.run.result_dir, config.run.device) == ("model", "result", "auto")
     assert (config.train.epochs, config.train.optimizer, config.train.lr_step) == (100, "MSGD", None)
+    assert (config.train.weight_decay, config.train.lr_schedule) == (1e-4, "step")
     assert (config.train.train_batch_size, config.run.test_batch_size, config.train.eval_every) == (256, 1024, 10)
     assert (config.model.exp_idx, config.run.run, config.run.n_runs, config.run.n_shadows) == (0, None, 1, 20)
     assert (config.dp.sigma, config.dp.max_grad_norm, config.dp.delta) == (1.0, 0.1, 1e-5)
@@ -41,12 +42,12 @@ def test_every_flag_sets_its_field():
             "--dataset d --network ConvNet --data-root a --model-dir b --result-dir c -n 3 --lr 0.5 --optimizer adam "
             "--train-batch-size 4 --test-batch-size 5 --exp-idx 6 -r 7 --n-shadows 8 --sigma 0.5 -c 2 --delta 1e-6 "
             "--device cpu --max-physical-batch 9 --n-train 10 --no-augment --target-inclusion coin --precision bf16 "
-            "--eval-every 11 --quiet --attacks lira,loss --shard 2/4"
+            "--eval-every 11 --quiet --attacks lira,loss --shard 2/4 --weight-decay 0"
         )
     )
     assert config.data == util.DataConfig("d", "a", 10, False, "coin")
     assert config.model == util.ModelConfig("ConvNet", 6)
-    assert config.train == util.TrainConfig(3, 0.5, "adam", 4, None, "bf16", 11)
+    assert config.train == util.TrainConfig(3, 0.5, "adam", 4, 0.0, precision="bf16", eval_every=11)
     assert config.dp == util.DPConfig(False, 0.5, 2.0, 1e-6, max_physical_batch=9)
     assert config.attack.attacks == ("lira", "loss")
     assert (config.run.n_runs, config.run.n_shadows) == (7, 8)
@@ -138,7 +139,13 @@ INVALID_SHARDS = ("0/4", "5/4", "1", "1/", "/4", "-1/4", "a/b", "1/0")
         (("--test-batch-size", "0"), "--test-batch-size must be at least 1"),
         (("--eval-every", "0"), "--eval-every must be at least 1"),
         (("--lr-step", "0"), "--lr-step must be at least 1"),
-        (("--n-train", "0"), "--n-train must be at least 1"),
+        (("--n-train", "-1"), "--n-train must be at least 0, got -1"),
+        (("--weight-decay", "-1"), "--weight-decay must be at least 0, got -1"),
+        (("--weight-decay", "nan"), "--weight-decay must be a finite number, got nan"),
+        (
+            ("--lr-schedule", "line"),
+            "--lr-schedule: invalid choice: 'line', did you mean cosine\\? choose from step, cosine",
+        ),
         (("--optimizer", "adamw"), "--optimizer: invalid choice: 'adamw', did you mean adam\\? choose from SGD, "),
         (("--precision", "fp16"), "--precision: invalid choice: 'fp16', did you mean (fp32|bf16)\\?"),
         (("--target-inclusion", "x"), "--target-inclusion: invalid choice: 'x', choose from half, coin"),
@@ -148,6 +155,11 @@ INVALID_SHARDS = ("0/4", "5/4", "1", "1/", "/4", "-1/4", "a/b", "1/0")
         (("--epoch", "3"), r"unrecognized arguments: --epoch 3, did you mean --epochs\? \(see --help\)$"),
         (("stray",), r"unrecognized arguments: stray \(see --help\)$"),
         (("--lr-step", "5"), "--lr-step 5 has no meaning with DP: leave it out, or add --disable-dp"),
+        (("--lr-schedule", "cosine"), "--lr-schedule cosine has no meaning with DP: leave it out, or add --disable-dp"),
+        (
+            ("--disable-dp", "--lr-schedule", "cosine", "--lr-step", "5"),
+            "--lr-step 5 has no meaning with --lr-schedule cosine: leave one out",
+        ),
         (("--compile",), "--compile does not support DP.*: leave it out, or add --disable-dp"),
         *[((f"--shard={text}",), "--shard: must be I/N with I from 1 to N") for text in INVALID_SHARDS],
         (("--report-only", "--compare", "a"), "--report-only and --compare cannot be combined"),
@@ -170,7 +182,14 @@ def identity(*flags, **resolved):
 
 def test_identity_changes_with_what_changes_the_models_and_with_nothing_else():
     changing = "--dataset digits, --network ConvNet, --optimizer SGD, --lr 1, -n 3, --train-batch-size 1, --no-augment"
-    for flags in [*changing.split(", "), "--exp-idx 1", "--lr-step 3", "--target-inclusion coin"]:
+    for flags in [
+        *changing.split(", "),
+        "--exp-idx 1",
+        "--lr-step 3",
+        "--lr-schedule cosine",
+        "--weight-decay 0",
+        "--target-inclusion coin",
+    ]:
         assert identity(*flags.split()) != identity(), flags
     for resolved in (dict(precision="bf16"), dict(n_train=11), dict(fingerprint="g")):
         assert identity(**resolved) != identity(), resolved
@@ -179,11 +198,22 @@ def test_identity_changes_with_what_changes_the_models_and_with_nothing_else():
         assert identity(*flags.split()) == identity(), flags
 
 
+def test_settings_that_were_added_later_leave_the_identity_of_earlier_runs_as_it_was():
+    """Their models, made with the step and this weight decay, are found and not trained again."""
+    assert not {"weight_decay", "lr_schedule"} & identity().keys()
+    assert identity("--weight-decay", "1e-4", "--lr-schedule", "step", "--lr-step", "80") == identity()
+    cosine = identity("--lr-schedule", "Cosine", "--weight-decay", "5e-4")
+    assert cosine == {key: value for key, value in identity().items() if key != "lr_step"} | {
+        "lr_schedule": "cosine",
+        "weight_decay": 5e-4,
+    }
+
+
 def test_identity_with_dp_changes_with_what_changes_the_models():
     def private(*flags):
         return parse(*flags).identity(**RESOLVED)
 
-    changing = "--sigma 2, --target-epsilon 8, -c 1, --delta 1e-6, --target-inclusion half"
+    changing = "--sigma 2, --target-epsilon 8, -c 1, --delta 1e-6, --target-inclusion half, --weight-decay 0"
     for flags in map(str.split, changing.split(", ")):
         assert private(*flags) != private(), flags
     assert private() != identity()

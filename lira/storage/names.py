@@ -32,6 +32,10 @@ def run_name(identity: Mapping) -> str:
     parts += [f"lr{identity['lr']:g}", f"b{identity['batch_size']}", f"e{identity['epochs']}", identity["precision"]]
     if not identity["augment"]:
         parts.append("noaug")
+    if "weight_decay" in identity:
+        parts.append(f"wd{identity['weight_decay']:g}")
+    if "lr_schedule" in identity:
+        parts.append(identity["lr_schedule"])
     if not identity["n_train_is_default"]:
         parts.append(f"n{identity['n_train']}")
     if "max_grad_norm" in identity:

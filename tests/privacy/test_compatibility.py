@@ -21,10 +21,11 @@ from resnet import resnet
 from tests.helpers.networks import mixing
 
 
-def test_batch_norm_becomes_group_norm():
-    model = replace_batch_norm(resnet("ResNet18", num_classes=10, in_channels=3))
+@pytest.mark.parametrize(("name", "n_layers"), [("ResNet18", 20), ("WRN28-2", 25)])
+def test_batch_norm_becomes_group_norm(name, n_layers):
+    model = replace_batch_norm(resnet(name, num_classes=10, in_channels=3))
     assert not [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
-    assert sum(isinstance(layer, nn.GroupNorm) for layer in model.modules()) == 20
+    assert sum(isinstance(layer, nn.GroupNorm) for layer in model.modules()) == n_layers
     assert ModuleValidator.validate(model, strict=True) == []
     check_network(model, (3, 16, 16))
 

@@ -21,6 +21,10 @@ from tests.helpers.runs import IDENTITY
             "digits_ConvNet_MSGD_lr0.05_b256_e40_bf16_eps8_C0.1_exp0",
         ),
         ({"lr": 1e-5, "exp_idx": 12}, "digits_ConvNet_MSGD_lr1e-05_b256_e40_bf16_exp12"),
+        (
+            {"weight_decay": 5e-4, "lr_schedule": "cosine", "n_train": 0, "n_train_is_default": False},
+            "digits_ConvNet_MSGD_lr0.05_b256_e40_bf16_wd0.0005_cosine_n0_exp0",
+        ),
         ({"network": "my.nets:make"}, "digits_my.nets-make_MSGD_lr0.05_b256_e40_bf16_exp0"),
     ],
 )

@@ -10,14 +10,14 @@ TINY = "tests.helpers.networks:tiny"  # with dropout, which draws from torch's g
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-@pytest.mark.parametrize("optimizer", ["MSGD", "adam"])
-def test_a_continued_training_is_bit_identical(epochs, optimizer):
-    """Weights, statistics and history, although the learning rate falls after epoch 2."""
-    complete = train(TINY, optimizer=optimizer)
-    state = train(TINY, optimizer=optimizer, stop_after=epochs).state.state_dict()
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "adam"}, {"lr_schedule": "cosine", "lr_step": None}])
+def test_a_continued_training_is_bit_identical(epochs, settings):
+    """Weights, statistics and history, although the learning rate falls after epoch 2, or after each epoch."""
+    complete = train(TINY, **settings)
+    state = train(TINY, **settings, stop_after=epochs).state.state_dict()
     assert [row["epoch"] for row in state["history"]] == [1, 2][:epochs]
     state["history"][-1]["seconds"] = 1000
-    continued = train(TINY, optimizer=optimizer, state=state)
+    continued = train(TINY, **settings, state=state)
     assert equal_weights(complete.model, continued.model)
     assert without_seconds(continued.history) == without_seconds(complete.history)
     assert continued.history[-1]["seconds"] > 1000
