@@ -17,7 +17,7 @@ from lira.data.images import ARRAYS, Images, input_error, make_images
 from lira.errors import InputError, one_line, warn
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-CACHE_FORMAT = 1  # to be increased when the same files would be decoded to different pixels
+CACHE_FORMAT = 2  # to be increased when the same files would be decoded to different pixels
 
 # Pillow's image mode -> the mode it is decoded to; an alpha channel is dropped. 16-bit and float modes are missing
 # on purpose: Pillow clips them to 8 bits, and the user should choose how to scale them.
@@ -28,7 +28,8 @@ DECODED_MODE = {"1": "L", "L": "L", "LA": "L"} | dict.fromkeys(_COLOUR, "RGB")
 class Listing(NamedTuple):
     """Path and label of every image in a folder, training set first.
 
-    state: digest of the paths, sizes and modification times; while it is equal, a cache is up to date."""
+    state: digest of the paths, sizes, inodes and times of modification and change (a program may reset the former, the
+    latter is the system's); while it is equal, a cache is up to date."""
 
     files: list[str]
     labels: np.ndarray  # int64 (N,)
@@ -53,7 +54,7 @@ def read_folder(path: Path, cache_root: Path, *, progress: bool = True) -> Image
     if images is None:
         arrays = _decode_all(path, listing, progress)
         images = make_images(path, *arrays, class_names=listing.class_names)
-        _write_cache(cache, arrays, listing)
+        _write_cache(cache, arrays, listing, images.fingerprint)
     return images
 
 
@@ -74,8 +75,10 @@ def _list_folder(path: Path) -> Listing:
         for entry in entries
     ]
     # With Pillow's version: another release may decode a JPEG file to slightly different pixels.
-    state = [CACHE_FORMAT, PIL.__version__, list(train)]
-    state += [(split, k, e.name, e.stat().st_size, e.stat().st_mtime_ns) for split, k, e in files]
+    state: list[Any] = [CACHE_FORMAT, PIL.__version__, list(train)]
+    for split, label, entry in files:
+        stat = entry.stat()
+        state.append((split, label, entry.name, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns))
     return Listing(
         files=[entry.path for _, _, entry in files],
         labels=np.array([label for _, label, _ in files], dtype=np.int64),
@@ -94,7 +97,10 @@ def _list_split(path: Path, split: str) -> dict[str, list[os.DirEntry[str]]]:
     stray = [entry.name for entry in entries if entry.is_file() and _is_image(entry)]
     if stray:
         raise input_error(folder / stray[0], f"lies outside a class: move it to {split}/<class>/")
-    return {e.name: _list_class(Path(e.path)) for e in sorted(entries, key=lambda e: e.name) if e.is_dir()}
+    classes = sorted((entry for entry in entries if entry.is_dir()), key=lambda entry: entry.name)
+    if not classes:
+        raise input_error(folder, f"no class folder in it: put the images into {split}/<class>/")
+    return {entry.name: _list_class(Path(entry.path)) for entry in classes}
 
 
 def _list_class(folder: Path) -> list[os.DirEntry[str]]:
@@ -173,14 +179,18 @@ def _read_cache(cache: Path, path: Path, listing: Listing) -> Images | None:
         with np.load(cache, allow_pickle=False) as archive:
             if archive["state"] != listing.state:
                 return None
-            return make_images(path, *(archive[key] for key in ARRAYS), class_names=listing.class_names)
+            images = make_images(path, *(archive[key] for key in ARRAYS), class_names=listing.class_names)
+            if archive["fingerprint"] == images.fingerprint:
+                return images
+            reason = "its checksum does not match"
     except Exception as error:  # zipfile, zlib and NumPy each raise their own errors for a corrupted file
-        warn(f"{cache} is corrupted ({one_line(error)}): decoding the images again")
-        return None
+        reason = one_line(error)
+    warn(f"{cache} is corrupted ({reason}): decoding the images again")
+    return None
 
 
-def _write_cache(cache: Path, arrays: tuple[np.ndarray, ...], listing: Listing) -> None:
-    content: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True), state=listing.state)
+def _write_cache(cache: Path, arrays: tuple[np.ndarray, ...], listing: Listing, fingerprint: str) -> None:
+    content: dict[str, Any] = dict(zip(ARRAYS, arrays, strict=True), state=listing.state, fingerprint=fingerprint)
     try:
         write_atomically(cache, lambda file: np.savez(file, **content))
         remove_stale(cache.parent)

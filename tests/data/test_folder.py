@@ -131,8 +131,34 @@ def newer_file(dataset):
     os.utime(file, ns=(time, time + 1))
 
 
+def restored_times(change):
+    """The change, made in a way that sizes and modification times do not show."""
+
+    def hidden(dataset):
+        before = {file: file.stat() for file in dataset.rglob("*.bmp")}
+        change(dataset)
+        for file, stat in before.items():
+            os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            assert (file.stat().st_size, file.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+
+    return hidden
+
+
+def new_bitmap(dataset):
+    Image.fromarray(pixels(8, 10, 3, seed=5)).save(dataset / "train/ant/3.bmp")
+
+
+def exchanged(dataset):
+    """Two files of one size change places, by renaming: neither is written."""
+    a, b, spare = (dataset / f"train/ant/{name}" for name in ("3.bmp", "4.bmp", "spare"))
+    for source, target in ((a, spare), (b, a), (spare, b)):
+        source.rename(target)
+
+
 CHANGES = {
     "changed": new_pixels,
+    "changed, with its old size and time": restored_times(new_bitmap),
+    "exchanged, with their old sizes and times": restored_times(exchanged),
     "touched": newer_file,
     "added": lambda dataset: shutil.copy(dataset / "train/bee/1.png", dataset / "train/bee/99.png"),
     "removed": lambda dataset: (dataset / "test/ant/1.png").unlink(),
@@ -143,6 +169,9 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_changed_folder_is_decoded_again(change, dataset, decoded):
+    if "old" in change:
+        shutil.rmtree(dataset)
+        write_images(dataset, suffix=".bmp")  # of equal sizes
     read(dataset)
     decoded.clear()
     CHANGES[change](dataset)
@@ -173,6 +202,21 @@ def test_corrupted_cache_is_rewritten_with_a_warning(corruption, dataset, decode
     decoded.clear()
     assert read(dataset).fingerprint == original.fingerprint
     assert not decoded
+
+
+def test_edited_arrays_of_a_valid_cache_are_named_and_decoded_again(dataset, capsys):
+    """A valid .npz file of the same state, of which one pixel, or one label, is another."""
+    original = read(dataset)
+    (cache,) = cache_files(dataset.parent / "root")
+    valid = cache.read_bytes()
+    for name in ("x_train", "y_test"):
+        cache.write_bytes(valid)
+        with np.load(cache) as archive:
+            arrays = dict(archive)
+        arrays[name].flat[0] ^= 1
+        np.savez(cache, **arrays)
+        assert read(dataset).fingerprint == original.fingerprint
+        assert f"{cache} is corrupted (its checksum does not match)" in capsys.readouterr().err
 
 
 def test_cache_that_cannot_be_written_is_a_warning(dataset, capsys):
@@ -237,6 +281,13 @@ def one_class(dataset):
     return dataset
 
 
+def no_class(dataset):
+    for split in ("train", "test"):
+        shutil.rmtree(dataset / split)
+        (dataset / split).mkdir()
+    return dataset / "train"
+
+
 def put(name, write):
     def make_invalid(dataset):
         write(dataset / name)
@@ -266,6 +317,7 @@ INVALID_FOLDERS = {
     "class without files": (class_without_files, ["class without images", ".png"]),
     "classes differ": (extra_class, ["only in train/: cat", "only in test/: dog"]),
     "one class": (one_class, ["1 class", "at least 2"]),
+    "no class": (no_class, ["no class folder", "train/<class>/"]),
     "other size": (put("train/bee/4.png", save((9, 10))), ["10x9", "10x8", "ant/0.png"]),
     "other size, in test": (put("test/ant/0.png", save((8, 8, 3))), ["8x8", "10x8"]),
     "no image": (put("train/ant/4.png", lambda file: file.write_text("hello\n")), ["cannot be decoded"]),
