@@ -12,6 +12,7 @@ from torch import nn
 
 from lira.errors import InputError, one_line
 from lira.flags import find_name, suggest
+from lira.storage.probe import TOLERANCE, probe_images
 from resnet import RESNETS, resnet
 
 
@@ -67,7 +68,8 @@ def network_name(text: str) -> str:
 def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int]) -> nn.Module:
     """A new network, its weights drawn from torch's global generator: (B, C, H, W) -> logits (B, num_classes).
 
-    size: (H, W). Raises InputError where the network cannot be built or does not return such logits."""
+    size: (H, W). Raises InputError where the network cannot be built, does not return such logits, or where in eval
+    mode the logits of an image do not follow from the weights and that image alone."""
     factory = _user_factory(name) if ":" in name else partial(NETWORKS[network_name(name)], size=size)
     try:
         model = factory(num_classes=num_classes, in_channels=in_channels)
@@ -78,6 +80,8 @@ def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int
                 outputs = copy.deepcopy(model).train()(torch.zeros(2, in_channels, *size))
             if not isinstance(outputs, torch.Tensor) or tuple(outputs.shape) != shape:
                 raise TypeError("its outputs in training mode differ in type or shape from those in eval mode")
+            if shape == (2, num_classes):
+                _check_queries(name, model, probe_images((in_channels, *size), n=3))
     except InputError:
         raise
     except Exception as error:  # the user's factory may raise anything
@@ -87,6 +91,30 @@ def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int
     if shape != (2, num_classes):
         raise InputError(f"network {name} must return logits (2, {num_classes}) for 2 images, got {shape}")
     return model.train()
+
+
+def _check_queries(name: str, model: nn.Module, images: torch.Tensor) -> None:
+    """Raises InputError if the logits of a query, in eval mode, are random or depend on the rest of the batch. Leaves
+    torch's global generator as it is."""
+    with torch.random.fork_rng(devices=[]):
+        logits, repeated, alone = model(images), model(images), [model(image[None]) for image in images]
+    for single in alone:
+        if single.shape != logits[:1].shape:
+            raise InputError(
+                f"network {name} for one image must return logits {tuple(logits[:1].shape)}, got {tuple(single.shape)}"
+            )
+    # Of the spread over images, or, where they all get nearly the same logits, well above rounding.
+    tolerance = max(TOLERANCE * (logits - logits.mean(0)).std(), 1e-5 * logits.abs().max())
+    if (repeated - logits).abs().max() > tolerance:
+        raise InputError(
+            f"network {name} is random in eval mode: the same images get other logits in a second call; "
+            "let F.dropout and the like follow training=self.training"
+        )
+    if (torch.cat(alone) - logits).abs().max() > tolerance:
+        raise InputError(
+            f"network {name}: in eval mode its output for an image depends on the other images of the batch; "
+            "let it depend on that image alone"
+        )
 
 
 def _user_factory(name: str) -> Callable[..., nn.Module]:

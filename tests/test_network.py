@@ -3,16 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from lira.errors import InputError
 from network import NETWORKS, build, network_name
+from tests.helpers import networks
 
 SIZES = [(32, 32), (28, 28), (16, 16), (8, 8), (4, 4), (17, 40), (64, 48)]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [(28, 28), (4, 7), (8, 10), (64, 64)])
+@pytest.mark.parametrize(("channels", "size"), [(1, (28, 28)), (3, (4, 7)), (1, (8, 10)), (3, (64, 64))])
 def test_every_network_accepts_small_images_of_any_size(name, channels, size):
     model = build(name, num_classes=7, in_channels=channels, size=size)
     assert model.training
@@ -90,11 +91,42 @@ def test_lazy_layers_have_their_shapes_when_a_network_is_built():
         ("tests.helpers.networks:one_logit_too_many", r"logits \(2, 4\) for 2 images, got \(2, 5\)"),
         ("tests.helpers.networks:other_shape_in_training", "in training mode differ in type or shape from those in"),
         ("tests.helpers.networks:wrong_shape", r"logits \(2, 4\) for 2 images, got \(1, 2, 3\)"),
+        ("tests.helpers.networks:random_in_eval_mode", "is random in eval mode: the same images get other logits"),
+        ("tests.helpers.networks:mixing", "in eval mode its output for an image depends on the other images"),
+        ("tests.helpers.networks:mixing_later_images", "in eval mode its output for an image depends on the other"),
+        ("tests.helpers.networks:squeezing", r"for one image must return logits \(1, 4\), got \(4,\)"),
     ],
 )
 def test_a_network_that_cannot_be_built_is_rejected(name, words):
     with pytest.raises(InputError, match=words):
         build(name, num_classes=4, in_channels=3, size=(8, 8))
+
+
+@pytest.mark.parametrize("network", ["tiny", "normed", "lazy"])
+def test_the_queries_of_a_new_network_change_neither_its_statistics_nor_the_next_random_number(network):
+    factory = getattr(networks, network)
+    torch.manual_seed(3)
+    expected = factory(num_classes=4, in_channels=3).eval()
+    expected(torch.zeros(2, 3, 14, 14))
+    next_number = torch.rand(1)
+    torch.manual_seed(3)
+    model = build(f"tests.helpers.networks:{network}", num_classes=4, in_channels=3, size=(14, 14))
+    assert torch.rand(1) == next_number
+    assert networks.equal_weights(expected, model)
+
+
+@pytest.mark.parametrize("n_layers", [1, 30])
+def test_a_network_whose_logits_hardly_depend_on_the_image_is_not_taken_for_a_random_one(n_layers, monkeypatch):
+    """At 30 layers, biases are 100 million times what is left of an image: all else is rounding."""
+
+    def deep(num_classes, in_channels):
+        layers = [layer for _ in range(n_layers) for layer in (nn.Linear(64, 64), nn.ReLU())]
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(64), *layers, nn.Linear(64, num_classes))
+
+    monkeypatch.setattr(networks, "mlp", deep)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        build("tests.helpers.networks:mlp", num_classes=4, in_channels=3, size=(8, 8))
 
 
 def test_names_match_in_any_case_and_are_checked_without_importing():

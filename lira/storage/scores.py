@@ -59,7 +59,17 @@ class ScoreCache:
         return [(job, queries) for job, queries in by_job.items() if queries]
 
     def add(self, job: Job, queries: tuple[Query, ...], scores: np.ndarray) -> None:
-        """Scores of a model, float32 (N, len(queries)). Writes scores.npz, of the complete models, every SAVE_EVERY."""
+        """Scores of a model, float32 (N, len(queries)). Writes scores.npz, of the complete models, every SAVE_EVERY.
+
+        Raises InputError naming the model if one is not finite; scores of other models are written first."""
+        invalid = np.argwhere(~np.isfinite(scores))
+        if len(invalid):
+            self.save()
+            raise InputError(
+                f"{self._run.weights_path(*job)}: its score of sample {invalid[0][0]} is {scores[tuple(invalid[0])]} "
+                f"({len(invalid)} of {scores.size} are not finite): correct the network's code, or train the run "
+                "with a lower --lr"
+            )
         self._phi |= {(self._weights[job], query): scores[:, column] for column, query in enumerate(queries)}
         self._changed = True
         if time.monotonic() - self._last_write > SAVE_EVERY:
@@ -70,7 +80,8 @@ class ScoreCache:
         if not self._changed:
             return
         incomplete = dict(self.missing())
-        jobs = [job for job in self._weights if job not in incomplete]
+        if not (jobs := [job for job in self._weights if job not in incomplete]):
+            return
         in_rows = {(self._weights[job], query) for job in jobs for query in self._queries}
         others = [key for key in self._phi if key not in in_rows and key[0] in self._on_disk]
         save_scores(
@@ -117,7 +128,7 @@ def load_scores(run: Run) -> dict[str, np.ndarray] | None:
 
 
 def _valid_phi(stored: dict[str, np.ndarray], label: np.ndarray) -> dict[tuple[str, Query], np.ndarray]:
-    """(digest of the weights, query) -> phi (N,), of all scores in scores.npz that belong to these labels."""
+    """(digest of the weights, query) -> phi (N,), of all finite scores in scores.npz that belong to these labels."""
     if not stored.keys() >= _CACHE or not np.array_equal(stored["label"], label):
         return {}
     phi = {
@@ -126,7 +137,8 @@ def _valid_phi(stored: dict[str, np.ndarray], label: np.ndarray) -> dict[tuple[s
         for column, query in enumerate(_queries(stored["queries"]))
     }
     keys = zip(stored["cached_weights"].tolist(), _queries(stored["cached_queries"]), strict=True)
-    return phi | dict(zip(keys, stored["cached_phi"], strict=True))
+    phi |= dict(zip(keys, stored["cached_phi"], strict=True))
+    return {key: scores for key, scores in phi.items() if np.isfinite(scores).all()}
 
 
 def _queries(rows: np.ndarray) -> list[Query]:

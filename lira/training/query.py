@@ -39,6 +39,7 @@ def query_model(
     """phi of every target sample and query, float32 (N, A). Higher = more confident in the true class.
 
     images(index (B,), query) -> float32 (B, C, H, W); index: int64 (N,); label: int64 (N,), the true classes.
+    Not finite where the logits are not, or where phi exceeds float32.
     Batch normalization uses its running statistics, and nothing is rounded to bf16 or TF32, whatever the precision of
     training: otherwise a sample's score would depend on the other images of its batch, or on the GPU."""
     model = model.eval().float()
@@ -46,4 +47,5 @@ def query_model(
         logits = [
             torch.cat([model(images(batch, query)).cpu() for batch in index.split(batch_size)]) for query in queries
         ]  # A tensors (N, K)
-    return np.stack([scaled_logit(z.numpy(), label.cpu().numpy()) for z in logits], axis=1).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.stack([scaled_logit(z.numpy(), label.cpu().numpy()) for z in logits], axis=1).astype(np.float32)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -58,6 +59,21 @@ class _Call(nn.Module):
 def mixing(num_classes, in_channels):
     """In any mode an image's logits depend on the other images of its batch."""
     return nn.Sequential(_Call(lambda x: x - x.mean(0)), mlp(num_classes, in_channels))
+
+
+def mixing_later_images(num_classes, in_channels):
+    """In any mode an image's logits depend on the images before it, those of the first on no other."""
+    return nn.Sequential(mlp(num_classes, in_channels), _Call(lambda x: x.cumsum(0)))
+
+
+def random_in_eval_mode(num_classes, in_channels):
+    """Functional dropout, which is active in any mode unless told otherwise."""
+    return nn.Sequential(_Call(lambda x: F.dropout(x, 0.1)), mlp(num_classes, in_channels))
+
+
+def squeezing(num_classes, in_channels):
+    """Takes the batch away where it holds one image."""
+    return nn.Sequential(mlp(num_classes, in_channels), _Call(torch.squeeze))
 
 
 class _KeepsLaterImage(nn.Sequential):

@@ -195,6 +195,37 @@ def test_a_changed_number_is_detected_in_a_valid_zip_file(models):
     assert load_scores(models.run) is None
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_named_and_never_saved(models, value):
+    """Those of the models queried before are: the next attack queries the others again."""
+    cache = ScoreCache(models.run, JOBS, MEMBER, LABEL, SHIFTED)
+    for job in JOBS[:2]:
+        cache.add(job, SHIFTED, models.phi(job, SHIFTED))
+    invalid = models.phi(JOBS[2], SHIFTED)
+    invalid[3, 1] = value
+    line = input_error_line(cache.add, JOBS[2], SHIFTED, invalid)
+    assert f"shadow_01.pt: its score of sample 3 is {value}" in line
+    models.check_file(JOBS[:2], queries=SHIFTED)
+    models.score(queries=SHIFTED)
+    assert models.queried_jobs == JOBS[2:]
+
+
+def test_without_one_finite_model_no_scores_are_written(models):
+    cache = ScoreCache(models.run, JOBS, MEMBER, LABEL, PLAIN)
+    input_error_line(cache.add, JOBS[0], PLAIN, np.full((N, 1), np.nan))
+    assert load_scores(models.run) is None
+
+
+def test_stored_scores_that_are_not_finite_are_queried_again(models):
+    """As an earlier version saved them."""
+    models.score()
+    stored = load_scores(models.run)
+    stored["phi"][2, 4] = np.nan
+    save_scores(models.run, **stored)
+    models.score()
+    assert models.queried_jobs == [JOBS[2]]
+
+
 def test_scores_are_loaded_as_they_were_saved(tmp_path):
     run = Run(tmp_path / "model", tmp_path / "result")
     arrays = {

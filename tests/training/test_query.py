@@ -57,6 +57,21 @@ def test_extreme_logits_keep_their_digits():
     np.testing.assert_allclose(phi[:, 0], scaled_logits(table, label), rtol=1e-6)
 
 
+@pytest.mark.parametrize("largest", [1e30, 3e38, np.inf])
+def test_huge_logits_give_no_warning_and_the_right_phi_or_none(largest):
+    """phi beyond float32 is infinite, that of an infinite logit is not a number: neither is ever saved."""
+    table = torch.tensor([[largest, 0.0, 1.0], [-largest, 0.0, largest]], dtype=torch.float32)
+    label, index = torch.tensor([0, 0]), torch.arange(2)
+    settings = dict(queries=(IDENTITY,), batch_size=2)
+    phi = query_model(nn.Identity(), lambda index, query: table[index], index, label, **settings)[:, 0]
+    if largest == 1e30:
+        np.testing.assert_allclose(phi, [1e30, -2e30], rtol=1e-6)
+    elif largest == 3e38:
+        np.testing.assert_array_equal(phi, np.array([3e38, -np.inf], dtype=np.float32))
+    else:
+        assert not np.isfinite(phi).any()
+
+
 def test_phi_does_not_depend_on_the_batch():
     images = store()
     model = make_model(images)
