@@ -73,12 +73,19 @@ def attack(config: Config, argv: Sequence[str]) -> None:
         cache = ScoreCache(run, jobs, member, label.numpy(), queries)
         model = setup.build().to(setup.device).to(memory_format=torch.channels_last)
         samples = torch.arange(len(label), device=setup.device) + setup.store.first_sample
-        for job, missing in tqdm(cache.missing(), desc="querying", unit="model", disable=config.run.quiet):
-            run.load_into(model, *job)
-            scores = query_model(
-                model, setup.store.unaugmented, samples, label, queries=missing, batch_size=config.run.test_batch_size
-            )
-            cache.add(job, missing, scores)
+        missing = dict(cache.missing())
+        for job in tqdm(jobs, desc="querying", unit="model", disable=config.run.quiet):
+            run.load_into(model, *job)  # all of them: cached scores may be those of a network before its code changed
+            if job in missing:
+                scores = query_model(
+                    model,
+                    setup.store.unaugmented,
+                    samples,
+                    label,
+                    queries=missing[job],
+                    batch_size=config.run.test_batch_size,
+                )
+                cache.add(job, missing[job], scores)
         cache.save()
         inputs = AttackInputs(
             phi=cache.phi,

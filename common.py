@@ -4,7 +4,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -24,6 +24,7 @@ from lira.data.store import ImageStore
 from lira.errors import InputError, ModelError, log
 from lira.flags import find_name, suggest
 from lira.storage.names import ROLES, model_name
+from lira.storage.probe import probe_logits
 from lira.storage.provenance import provenance
 from lira.training.kernels import fast_kernels
 from lira.training.state import TrainingState
@@ -252,6 +253,16 @@ class Setup:
         model = build(network, num_classes=images.n_classes, in_channels=images.channels, size=images.size)
         return self.privacy.adapt(model) if self.privacy else model
 
+    def probe(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """The logits of these weights on a fixed input, by which load_into() tells whether the network's code is still
+        the same. From a new network, as for whoever reads the file: they follow from the weights and from nothing else
+        that the training left behind. With DP that makes them post-processing of what is published anyway."""
+        shape = (self.images.channels, *self.images.size)
+        with torch.random.fork_rng(devices=[]):
+            model = self.build().to(self.device).to(memory_format=torch.channels_last)
+        model.load_state_dict(weights)
+        return {"shape": list(shape), "logits": probe_logits(model, shape)}
+
     def describe_training(self) -> str:
         """describe(), and with DP the guarantee."""
         return "\n".join([self.describe(), *([self.privacy.describe()] if self.privacy else [])])
@@ -389,7 +400,8 @@ class Trainer:
             test_loss, test_accuracy = self.evaluate(self.test_set) if due else (None, None)
             for value in (loss, test_loss):  # after the last step only the test loss shows it
                 if value is not None and not math.isfinite(value):
-                    raise ModelError(f"the loss is {value} in epoch {epoch} at learning rate {row['lr']:g}; lower --lr")
+                    reason = f"the loss is {value} in epoch {epoch} at learning rate {row['lr']:g}; lower --lr"
+                    raise ModelError(reason, final=True)
             row |= {"train_loss": loss, "train_accuracy": accuracy}
             row |= {"test_loss": test_loss, "test_accuracy": test_accuracy}
             row |= {"epsilon": self.private.epsilon() if self.private else None}

@@ -64,12 +64,15 @@ def train(config: Config, argv: Sequence[str]) -> int:
 
     with workers.run_first(workers.leader, "folders"):
         run = open_run(*folders, setup.identity, name=config.run.run, record=setup.record(argv))
+        complete: set[Job] = set()
         if workers.leader:
             run.remove_temporary_files()
+            # Corrupted weights are renamed, and their models count as missing. Weights of a network whose code has
+            # changed are an error; a shard without models of its own looks at one of another shard.
+            network, others = setup.build(), [job for job in run.models_on_disk() if job not in jobs]
+            complete = {job for job in (*jobs, *others[:1]) if run.is_complete(*job, network)} & {*jobs}
             if not workers.restarts:
                 run.clear_failures(jobs)
-    # The leader checks all weights first: is_complete() renames corrupted ones, whose models then count as missing.
-    complete = {job for job in jobs if run.is_complete(*job)} if workers.leader else set()
     if workers.leader:
         n_missing, suffix = len(jobs) - len(complete), f" with {workers.size} workers" if workers.size > 1 else ""
         print(f"run {run.name}: {len(complete)} of {len(jobs)} models are complete, training {n_missing}{suffix}")
@@ -93,7 +96,9 @@ def train(config: Config, argv: Sequence[str]) -> int:
                     with progress.model(model_name(*job)), out_of_memory_as_model_error(private=bool(config.dp)):
                         train_model(Trainer(setup, *job), job, run, progress)
                 except ModelError as error:  # the other models are still trained
-                    run.save_failure(*job, f"{model_name(*job)}: {error}", private=bool(config.dp))
+                    run.save_failure(
+                        *job, f"{model_name(*job)}: {error}", remove_resume=bool(config.dp) and error.final
+                    )
             workers.finish(progress.publish)
     except KeyboardInterrupt:
         if workers.leader:
@@ -125,6 +130,7 @@ def train_model(trainer: "Trainer", job: Job, run: "Run", progress: "ProgressBar
         if due and row["epoch"] < trainer.n_epochs:
             run.save_resume(*job, trainer.state.state_dict())
             last_checkpoint = time.monotonic()
+    weights = trainer.model.state_dict()
     record: dict[str, Any] = {"seconds": trainer.history[-1]["seconds"], "device": setup.device_name}
     if setup.privacy and trainer.private:  # what is published holds nothing else that follows from the training images
         trainer.private.check_weights()
@@ -132,7 +138,7 @@ def train_model(trainer: "Trainer", job: Job, run: "Run", progress: "ProgressBar
     else:
         record |= {key: trainer.history[-1][key] for key in ("test_accuracy", "train_accuracy", "epsilon")}
         record["history"] = trainer.history
-    run.save_weights(*job, trainer.model.state_dict(), record)
+    run.save_weights(*job, weights, record | {"probe": setup.probe(weights)})
 
 
 def _attack_command(config: Config, run: "Run") -> str:

@@ -22,7 +22,13 @@ class CorruptedFile(InputError):
 
 
 class ModelError(RuntimeError):
-    """One model could not be trained; the message is the reason. The other models are still trained."""
+    """One model could not be trained; the message is the reason. The other models are still trained.
+
+    final: its training would fail again from its resume file, whatever is changed."""
+
+    def __init__(self, reason: str, *, final: bool = False):
+        super().__init__(reason)
+        self.final = final
 
 
 def one_line(error: BaseException) -> str:

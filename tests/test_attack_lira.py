@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 import attack_lira
 import common
@@ -277,6 +278,32 @@ def test_a_network_that_changed_after_training_is_rejected(run_copy, queried, mo
     line = rejected(attack_lira.main, [*run_copy.argv, "--quiet"])
     assert "target_00.pt" in line
     assert "the weights of another network than --network makes now" in line
+
+
+@pytest.mark.parametrize(
+    ("main", "more"),
+    [
+        (attack_lira.main, []),
+        (train_model.main, ["--n-shadows", "6"]),
+        (train_model.main, ["--n-shadows", "6", "--shard", "8/8"]),
+    ],
+)
+def test_an_edited_network_of_the_same_shapes_is_rejected(run_copy, queried, monkeypatch, main, more):
+    """Its cached scores are not used, and no shadows are added to those of the network before the edit, not even by a
+    shard that has no model yet."""
+
+    def edited(num_classes, in_channels):
+        model = original(num_classes, in_channels)
+        model[3] = nn.Tanh()
+        return model
+
+    original, before = networks.mlp, stamps(run_copy.folder)
+    monkeypatch.setattr(networks, "mlp", edited)
+    called = call(main, [*run_copy.argv, "--n-shadows", "4", *more, "--quiet"])
+    assert called.status == 2
+    assert called.err.startswith(f"error: {run_copy.models / 'target_00.pt'} was trained with another network"), called
+    assert stamps(run_copy.folder) == before
+    assert queried == []
 
 
 def test_lost_training_logs_do_not_stop_the_attack(run_copy):

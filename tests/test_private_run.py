@@ -11,8 +11,11 @@ from opacus.accountants import PRVAccountant
 
 import attack_lira
 import train_model
+from lira.privacy.compatibility import replace_batch_norm
+from lira.storage.probe import probe_images
 from lira.training import cost
-from tests.helpers import killing
+from tests.helpers import killing, networks
+from tests.helpers.report import skip_figures
 from tests.helpers.scripts import FinishedRun, call, rejected, run_folders
 
 FLAGS = shlex.split(
@@ -72,7 +75,13 @@ def test_the_weights_file_holds_nothing_else_that_follows_from_the_training_imag
     content = torch.load(private.models / "target_00.pt", weights_only=True)
     guarantee = {"epsilon", "delta", "sigma", "max_grad_norm", "sample_rate", "steps"}
     assert set(content) == {"weights", "record", "sha256"}
-    assert set(content["record"]) == guarantee | {"seconds", "device", "sha256", "belongs_to"}
+    assert set(content["record"]) == guarantee | {"seconds", "device", "sha256", "belongs_to", "probe"}
+    model = replace_batch_norm(networks.normed(10, 1))
+    model.load_state_dict(content["weights"])
+    with torch.no_grad():  # from the weights alone
+        logits = model.eval()(probe_images((1, 28, 28)))
+    assert content["record"]["probe"].keys() == {"shape", "logits"}
+    torch.testing.assert_close(content["record"]["probe"]["logits"], logits)
 
 
 def test_accuracies_of_private_models_come_from_their_logs(private, tmp_path):
@@ -88,6 +97,35 @@ def test_accuracies_of_private_models_come_from_their_logs(private, tmp_path):
     assert models[["test_accuracy", "train_accuracy"]].isna().any(axis=1).tolist() == [
         job == ("shadow", 1) for job in models.index
     ]
+
+
+def test_a_private_log_cut_at_the_end_of_a_line_gives_no_accuracies(private, tmp_path, monkeypatch):
+    """The row of an earlier epoch looks like the last one."""
+    skip_figures(monkeypatch)
+    copy = private.copy(tmp_path)
+    log = copy.results / "train" / "target_00.csv"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    attacked = call(attack_lira.main, [*copy.argv, "--attacks", "loss"])
+    assert attacked.status == 0
+    assert f"warning: {log} is left out: ValueError: it ends after epoch 1 of 2" in attacked.err
+    models = pd.read_csv(copy.results / "models.csv").set_index(["role", "index"])
+    assert models.loc[("target", 0), ["test_accuracy", "train_accuracy"]].isna().all()
+    assert models.loc[("target", 1), ["test_accuracy", "train_accuracy"]].notna().all()
+
+
+def test_a_resume_file_that_no_longer_fits_is_kept(tmp_path, monkeypatch):
+    """The message says to restore the code: that must be enough."""
+    flags = [*FLAGS, "--n-runs", "1", "--epochs", "4", *run_folders(tmp_path)]
+    assert killing.run(flags, kill_at=30)[0] is None
+    (resume_file,) = (tmp_path / "model").glob("*/target_00.resume.pt")
+    before = resume_file.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(networks, "normed", networks.mlp)
+        trained = call(train_model.main, [*flags, "--shard", "1/5"])
+    assert trained.status == 1
+    assert "its resume file does not fit the network, whose code has changed" in trained.err
+    assert resume_file.read_bytes() == before
+    assert call(train_model.main, [*flags, "--shard", "1/5"]).status == 0
 
 
 def test_the_audit_stays_below_the_guarantee(private):

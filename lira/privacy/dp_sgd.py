@@ -189,7 +189,8 @@ class PrivateTraining:
         """Raises ModelError if anything but the trained weights has changed since the start, before they are saved."""
         if entry := compatibility.changed_entry(self._model, self._untrained):
             raise ModelError(
-                f"{entry} changed in training: it is no trained weight, and would be published without noise"
+                f"{entry} changed in training: it is no trained weight, and would be published without noise",
+                final=True,
             )
 
     def epsilon(self) -> float:

@@ -13,6 +13,7 @@ from lira.atomic import writable, write_atomically, write_json
 from lira.errors import CorruptedFile, InputError, one_line, warn
 from lira.storage.checksums import digest
 from lira.storage.names import Job, model_name, weights_on_disk
+from lira.storage.probe import probe_logits, same_logits
 from lira.storage.provenance import timestamp
 
 
@@ -51,39 +52,48 @@ class ModelFiles:
 
     def load_weights(self, role: str, index: int) -> dict[str, torch.Tensor]:
         """The state_dict, checked against its checksum. Raises CorruptedFile."""
+        return self._load_checked(role, index)["weights"]
+
+    def _load_checked(self, role: str, index: int) -> dict:
         content = self._load_model(role, index)
         if digest(content["weights"]) != content["record"]["sha256"]:
             raise self._corrupted(self.weights_path(role, index), "its checksum does not match")
-        return content["weights"]
+        return content
 
     def load_into(self, model: nn.Module, role: str, index: int) -> None:
-        """load_weights() into a network. Raises InputError if they are those of another network."""
-        weights = self.load_weights(role, index)
+        """load_weights() into a network. Raises InputError if they are those of another one, by its tensors or, where
+        the file records a probe (files of earlier versions do not), by its logits."""
+        path, content = self.weights_path(role, index), self._load_checked(role, index)
+        remedy = "restore its code, or give the changed one a name or an --exp-idx of its own"
         try:
-            model.load_state_dict(weights)
+            model.load_state_dict(content["weights"])
         except RuntimeError as error:
+            another = f"{path} holds the weights of another network than --network makes now"
+            raise InputError(f"{another}: {remedy}") from error
+        probe = content["record"].get("probe")
+        if probe and not same_logits(probe_logits(model, tuple(probe["shape"])), probe["logits"]):
             raise InputError(
-                f"{self.weights_path(role, index)} holds the weights of another network than --network makes now: "
-                "restore the factory, or give the changed one a name or an --exp-idx of its own"
-            ) from error
+                f"{path} was trained with another network than --network makes now: with these weights its logits on "
+                f"a fixed input are different; {remedy}"
+            )
 
     def record(self, role: str, index: int) -> dict:
         """The record given to save_weights(), with sha256, the digest of the weights; reads no tensor."""
         return self._load_model(role, index, mmap=True)["record"]
 
-    def has_valid_weights(self, role: str, index: int) -> bool:
-        """Whether a model's weights are on disk and match their checksum.
+    def has_valid_weights(self, role: str, index: int, model: nn.Module | None = None) -> bool:
+        """Whether a model's weights are on disk and match their checksum. model: raises InputError as load_into().
 
         Corrupted weights are named and renamed to <name>.pt.corrupted, so that the model is trained again."""
         path = self.weights_path(role, index)
         try:
-            self.load_weights(role, index)
+            self.load_into(model, role, index) if model else self.load_weights(role, index)
         except FileNotFoundError:
             return False
         except CorruptedFile as error:
             corrupted = path.with_suffix(".pt.corrupted")
             warn(f"{path} is corrupted ({error.reason}): moved to {corrupted.name}, the model is trained again")
-            with writable(path):
+            with writable(path), contextlib.suppress(FileNotFoundError):  # another process has renamed it
                 path.replace(corrupted)
             return False
         self._remove_unfinished(role, index)
@@ -151,9 +161,10 @@ class ModelFiles:
             return len(content["state"]["history"])
         return 0
 
-    def save_failure(self, role: str, index: int, reason: str, *, private: bool) -> None:
-        """Record why a model could not be trained. A private one's resume file is removed, which holds its noise."""
-        if private:
+    def save_failure(self, role: str, index: int, reason: str, *, remove_resume: bool) -> None:
+        """Record why a model could not be trained. remove_resume: of a private one that would only fail again, since
+        the file holds its noise."""
+        if remove_resume:
             _remove(self.resume_path(role, index))
         write_json(self.failure_path(role, index), {"reason": reason, "time": timestamp()})
 

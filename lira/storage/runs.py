@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from lira.atomic import remove_stale, write_atomically, write_json
 from lira.errors import CorruptedFile, one_line, warn
@@ -46,9 +47,9 @@ class Run(ModelFiles):
         """How many of these models have weights on disk."""
         return sum(self.has_weights(*job) for job in jobs)
 
-    def is_complete(self, role: str, index: int) -> bool:
+    def is_complete(self, role: str, index: int, model: nn.Module | None = None) -> bool:
         """has_valid_weights(); if so, a corrupted or lost training log is restored from its copy in the weights."""
-        if not self.has_valid_weights(role, index):
+        if not self.has_valid_weights(role, index, model):
             return False
         path, copy = self.results / "train" / f"{model_name(role, index)}.csv", self._log_copy(role, index)
         if copy and (not path.is_file() or path.read_bytes() != copy):
@@ -74,6 +75,8 @@ class Run(ModelFiles):
                 log = pd.read_csv(io.BytesIO(copy or content))
                 if not set(LOG_COLUMNS) <= set(log):
                     raise ValueError("it is no training log")
+                if job and (n_epochs := self._n_private_epochs(*job)) and len(log) != n_epochs:
+                    raise ValueError(f"it ends after epoch {len(log)} of {n_epochs}")
                 logs[path.stem] = log
             except (OSError, ValueError) as error:
                 warn(f"{path} is left out: {one_line(error)}")
@@ -83,6 +86,11 @@ class Run(ModelFiles):
         """The CSV of the training log that the weights file holds; None if it holds none."""
         history = self.record(role, index).get("history")
         return _csv(pd.DataFrame(history)) if history else None
+
+    def _n_private_epochs(self, role: str, index: int) -> int:
+        """Of a complete private model, whose weights file holds no copy of its log; 0 of another one."""
+        record = self.record(role, index)
+        return round(record["steps"] * record["sample_rate"]) if "steps" in record else 0
 
     def save_models_table(self) -> pd.DataFrame:
         """Write and return models.csv: one row per model on disk; a corrupted one is named and left out. Accuracies of

@@ -1,6 +1,8 @@
 """The files of one model: weights with their record, in files that no other model's are taken for."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 from lira.errors import CorruptedFile
 from lira.storage.checksums import digest
+from lira.storage.probe import probe_logits
 from lira.storage.runs import open_run
 from tests.helpers.errors import input_error_line
 from tests.helpers.runs import IDENTITY, RECORD
@@ -74,16 +77,47 @@ def test_weights_are_loaded_into_the_network_that_they_were_saved_from_and_into_
         assert line.startswith(f"{run.weights_path('target', 0)} holds the weights of another network than --network ")
 
 
+def test_weights_are_not_loaded_into_another_network_of_the_same_shapes(run):
+    """Nor into one whose logits are not finite where they were; files of earlier versions hold no such logits."""
+    saved = nn.Sequential(nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
+    shape = (3, 2, 2)
+    probe = {"shape": list(shape), "logits": probe_logits(saved, shape)}
+    run.save_weights("target", 0, saved.state_dict(), RECORD | {"probe": probe})
+    run.save_weights("target", 1, saved.state_dict(), RECORD)
+    edited = [nn.Sequential(*saved[:2], activation, saved[3]) for activation in (nn.LeakyReLU(0.1), nn.Identity())]
+    edited.append(nn.Sequential(*saved, nn.Threshold(10, float("nan"))))
+    for index in (0, 1):
+        run.load_into(saved, "target", index)
+    for other in edited:
+        line = input_error_line(run.load_into, other, "target", 0)
+        assert line.startswith(f"{run.weights_path('target', 0)} was trained with another network than --network makes")
+        assert "another network" in input_error_line(run.has_valid_weights, "target", 0, other)
+        run.load_into(other, "target", 1)
+    assert run.has_valid_weights("target", 0, saved)
+    assert run.record("target", 0)["probe"]["shape"] == [3, 2, 2]
+
+
+def test_corrupted_weights_that_another_process_has_just_renamed_are_no_error(run, monkeypatch):
+    run.weights_path("target", 0).write_bytes(b"half a fi")
+
+    def renamed_by_another(path, target):
+        path.rename(target)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(Path, "replace", renamed_by_another)
+    assert not run.has_valid_weights("target", 0)
+
+
 def test_only_the_user_reads_the_resume_file_of_a_private_model(run):
-    """It holds the noise to come. A failed private model leaves none."""
+    """It holds the noise to come. A failed private model leaves none, unless it can be continued."""
     for job, state in ((("target", 0), {"privacy": {}}), (("shadow", 0), {})):
         run.save_resume(*job, {"history": [], **state})
     modes = [run.resume_path(role, 0).stat().st_mode & 0o077 for role in ("target", "shadow")]
     assert modes[0] == 0
     assert modes[1] == 0o066 & ~umask()
-    for role, private in (("target", True), ("shadow", False)):
-        run.save_failure(role, 0, "the loss is nan", private=private)
-        assert run.resume_path(role, 0).exists() != private
+    for role, remove_resume in (("shadow", False), ("target", False), ("target", True)):
+        run.save_failure(role, 0, "the loss is nan", remove_resume=remove_resume)
+        assert run.resume_path(role, 0).exists() != remove_resume
 
 
 def umask():
