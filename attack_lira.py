@@ -42,6 +42,7 @@ def attack(config: Config, argv: Sequence[str]) -> None:
     from lira.storage.runs import open_run, results_of_scores, results_only
     from lira.storage.scores import ScoreCache, read_scores
     from lira.training import schedule
+    from lira.training.failures import as_model_error
     from lira.training.kernels import keep_freed_memory
     from lira.training.query import declared_queries, query_model
     from lira.training.workers import Workers
@@ -73,19 +74,13 @@ def attack(config: Config, argv: Sequence[str]) -> None:
         cache = ScoreCache(run, jobs, member, label.numpy(), queries)
         model = setup.build().to(setup.device).to(memory_format=torch.channels_last)
         samples = torch.arange(len(label), device=setup.device) + setup.store.first_sample
-        missing = dict(cache.missing())
+        missing, images, size = dict(cache.missing()), setup.store.unaugmented, config.run.test_batch_size
         for job in tqdm(jobs, desc="querying", unit="model", disable=config.run.quiet):
-            run.load_into(model, *job)  # all of them: cached scores may be those of a network before its code changed
-            if job in missing:
-                scores = query_model(
-                    model,
-                    setup.store.unaugmented,
-                    samples,
-                    label,
-                    queries=missing[job],
-                    batch_size=config.run.test_batch_size,
-                )
-                cache.add(job, missing[job], scores)
+            with as_model_error(model_name(*job), setup.device, memory_flag="--test-batch-size"):
+                run.load_into(model, *job)  # all: cached scores may be those of a network before its code changed
+                if job in missing:
+                    scores = query_model(model, images, samples, label, queries=missing[job], batch_size=size)
+                    cache.add(job, missing[job], scores)
         cache.save()
         inputs = AttackInputs(
             phi=cache.phi,

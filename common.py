@@ -176,7 +176,8 @@ def resolve_device(name: str, *, local_rank: int = 0) -> torch.device:
     if name == "auto":
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, colon, number = name.partition(":")
-    if kind not in ("cuda", "mps", "cpu") or (colon and not (kind == "cuda" and number.isdecimal())):
+    numbered = kind == "cuda" and number.isdecimal() and len(number) < 9
+    if kind not in ("cuda", "mps", "cpu") or (colon and not numbered):
         raise InputError(f"--device must be auto, cuda, cuda:N, mps or cpu; got {name!r}")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise InputError("--device mps: torch finds no Apple GPU here; use --device auto")

@@ -1,7 +1,7 @@
 """The table of networks, and the user's own network by `module:factory`."""
 
 import copy
-import importlib
+import importlib.util
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -123,8 +123,21 @@ def _user_factory(name: str) -> Callable[..., nn.Module]:
     if current_folder not in sys.path:  # `python folder/train_model.py` puts only the script's folder there
         sys.path.insert(0, current_folder)
     try:
+        _check_not_hidden(module_name)
         return getattr(importlib.import_module(module_name), attribute)
+    except InputError as error:
+        raise InputError(f"--network {name}: {error}") from None
     except Exception as error:  # importing runs the user's module, which may raise anything
         raise InputError(
             f"--network {name}: cannot find factory {attribute!r} in {module_name!r}: {one_line(error)}"
         ) from error
+
+
+def _check_not_hidden(module_name: str) -> None:
+    """Raises InputError where a module of this toolkit or of Python is found in place of the user's own."""
+    top = module_name.partition(".")[0]
+    own = next((path for path in (Path(f"{top}.py"), Path(top, "__init__.py")) if path.is_file()), None)
+    if own and (spec := importlib.util.find_spec(top)):
+        origin = spec.origin or ""
+        if not (Path(origin).is_file() and own.samefile(origin)):
+            raise InputError(f"{origin} is found in place of your {own}: give yours another name")

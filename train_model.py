@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lira.errors import ModelError, log
+from lira.errors import DeviceError, ModelError, log
 from lira.storage.names import Job, model_name
 from util import Config, RunConfig, run_script
 
@@ -35,7 +35,8 @@ def train(config: Config, argv: Sequence[str]) -> int:
     from lira.storage.runs import open_run
     from lira.training import schedule
     from lira.training.cost import describe_cost, measure_cost
-    from lira.training.kernels import keep_freed_memory, out_of_memory_as_model_error
+    from lira.training.failures import as_model_error
+    from lira.training.kernels import keep_freed_memory
     from lira.training.progress import progress_bars
     from lira.training.workers import join_workers
 
@@ -47,10 +48,13 @@ def train(config: Config, argv: Sequence[str]) -> int:
     all_jobs = schedule.planned_models(config.run.n_runs, config.run.n_shadows)
     jobs = schedule.shard(all_jobs, *config.run.shard or (1, 1))
     folders = config.run.model_dir, config.run.result_dir
+    memory_flag = "--max-physical-batch" if config.dp else "--train-batch-size"
 
     if config.run.plan:
         trainer, run = Trainer(setup, "target", 0), open_run(*folders, setup.identity, name=config.run.run)
-        cost = measure_cost(workers, trainer.take_steps, trainer.evaluate_part, trainer.state.state_dict, setup.device)
+        with as_model_error(trainer.name, setup.device, memory_flag=memory_flag):
+            steps, evaluate, state_dict = trainer.take_steps, trainer.evaluate_part, trainer.state.state_dict
+            cost = measure_cost(workers, steps, evaluate, state_dict, setup.device)
         if cost:  # the leader's
             missing = [job for job in jobs if not run.has_weights(*job)]
             n_epochs = [trainer.n_epochs - run.epochs_completed(*job) for job in missing]
@@ -92,13 +96,14 @@ def train(config: Config, argv: Sequence[str]) -> int:
             for job in schedule.turns(jobs, workers):
                 if job in complete or run.is_complete(*job) or run.failure(*job):
                     continue
+                name = model_name(*job)
                 try:
-                    with progress.model(model_name(*job)), out_of_memory_as_model_error(private=bool(config.dp)):
+                    with progress.model(name), as_model_error(name, setup.device, memory_flag=memory_flag):
                         train_model(Trainer(setup, *job), job, run, progress)
                 except ModelError as error:  # the other models are still trained
-                    run.save_failure(
-                        *job, f"{model_name(*job)}: {error}", remove_resume=bool(config.dp) and error.final
-                    )
+                    run.save_failure(*job, error, remove_resume=bool(config.dp) and error.final)
+                    if isinstance(error, DeviceError):  # by the other workers, or by the next launch
+                        break
             workers.finish(progress.publish)
     except KeyboardInterrupt:
         if workers.leader:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lira.attacks.registry import CONVENTIONS, MIN_SHADOWS, attack_name
-from lira.errors import CorruptedFile, InputError, one_line, warn
+from lira.errors import CorruptedFile, InputError, ModelError, guarded_output, log, one_line, out_of_memory, warn
 from lira.flags import Parser, add_argument, check_range, flag, flag_name, names, shard
 from lira.storage.config import find_run, n_on_disk
 
@@ -358,12 +358,19 @@ def _with_defaults(config: Config) -> Config:
 def run_script(
     body: Callable[[Config], int | None], argv: Sequence[str], *, script: str, description: str | None
 ) -> int:
-    """Parse the flags and run body(config). Returns its exit status, 2 after an InputError, 130 after Ctrl-C."""
-    try:
-        return body(parse_args(argv, script=script, description=description or "")) or 0
-    except InputError as error:
-        print("error:", " ".join(str(error).split("\n")), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped: complete models are kept; run the same command again to resume", file=sys.stderr)
-        return 130
+    """Parse the flags and run body(config). Returns its exit status; 1 after a ModelError, a lack of memory or of space
+    for stdout, 2 after an InputError, 130 after Ctrl-C."""
+    with guarded_output() as output_status:
+        try:
+            return body(parse_args(argv, script=script, description=description or "")) or output_status()
+        except (InputError, ModelError) as error:
+            log(f"error: {error}")
+            return 1 if isinstance(error, ModelError) else 2
+        except KeyboardInterrupt:
+            print("\nstopped: complete models are kept; run the same command again to resume", file=sys.stderr)
+            return 130
+        except Exception as error:
+            if not (reason := out_of_memory(error)):
+                raise
+            log(f"error: out of memory ({reason}); free some of it, or use less data, and run the same command again")
+            return 1

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from lira.errors import InputError
 
+MAX_INTEGER = 2**63 - 1  # what torch and NumPy can take
 METAVARS = {int: "N", float: "X", str: "NAME"}
 
 
@@ -101,14 +102,22 @@ def check_range(item: Field, value: Any) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return
     name, low, high = flag_name(item), item.metadata["low"], item.metadata["high"]
-    number: Callable[[float], str] = "{:g}".format if isinstance(value, float) else str  # {:g} rounds large integers
+    real = isinstance(value, float)
+    number: Callable[[float], str] = "{:g}".format if real else _digits  # {:g} rounds large integers
+    if high is None and not real:
+        high = MAX_INTEGER
     open_below, open_above = isinstance(low, float), isinstance(high, float)
     if low is not None and (value < low or (open_below and value == low)):
         raise InputError(f"{name} must be {'above' if open_below else 'at least'} {number(low)}, got {number(value)}")
     if high is not None and (value > high or (open_above and value == high)):
         raise InputError(f"{name} must be {'below' if open_above else 'at most'} {number(high)}, got {number(value)}")
-    if not isfinite(value):
+    if real and not isfinite(value):
         raise InputError(f"{name} must be a finite number, got {value}")
+
+
+def _digits(integer: float) -> str:
+    text = str(integer)
+    return text if len(text) <= 40 else f"{text[:20]}… ({len(text)} digits)"
 
 
 def shard(text: str) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """A model fails, or a file cannot be written: the other models continue, complete files stay as they are."""
 
+import json
 import os
 import resource
 
@@ -7,6 +8,7 @@ import pytest
 
 import attack_lira
 import train_model
+from lira.training import failures, query
 from tests.helpers.scripts import TINY_RUN, call, contents, rejected, run_folders, script
 
 
@@ -14,7 +16,10 @@ def flags(folder, network, *more):
     return [*TINY_RUN, "--network", f"tests.helpers.networks:{network}", *run_folders(folder), *more]
 
 
-@pytest.mark.parametrize(("network", "reason"), [("diverging", "the loss is nan"), ("hungry", "out of memory")])
+@pytest.mark.parametrize(
+    ("network", "reason"),
+    [("diverging", "the loss is nan"), ("hungry", "out of memory"), ("raising", "KeyError: 'no such thing' (networks")],
+)
 def test_one_failing_model(network, reason, tmp_path):
     """With --exp-idx 2 some models of these networks fail and others do not."""
     command = flags(tmp_path, network, "--exp-idx", "2")
@@ -33,6 +38,29 @@ def test_one_failing_model(network, reason, tmp_path):
     attacked = call(attack_lira.main, command)
     assert attacked.status == 2
     assert reason in attacked.err, "the attack names the reason why a model is missing"
+
+
+def test_an_error_that_leaves_the_device_unusable_marks_only_its_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(failures, "_responds", lambda device: False)
+    called = call(train_model.main, flags(tmp_path, "raising", "--exp-idx", "2"))
+    assert called.status == 1
+    (failed,) = tmp_path.glob("model/*/*.failed.json")
+    record = json.loads(failed.read_text())
+    assert "cpu does not respond any more" in record["reason"]
+    assert record["traceback"][-1] == "KeyError: 'no such thing'"
+    others = [line for line in called.err.splitlines() if line.endswith("was not trained")]
+    assert len(others) == 4 - len(list(tmp_path.glob("model/*/*.pt")))
+
+
+def test_a_network_that_fails_when_it_is_queried_is_named(run_copy, monkeypatch):
+    def fail(*inputs, **settings):
+        raise KeyError("no such thing")
+
+    (run_copy.results / "scores.npz").unlink()
+    monkeypatch.setattr(query, "query_model", fail)
+    called = call(attack_lira.main, [*run_copy.argv, "--quiet"])
+    assert called.status == 1
+    assert called.err.startswith("error: target_00: KeyError: 'no such thing' (test_failures.py, line ")
 
 
 def test_full_disk(tmp_path):

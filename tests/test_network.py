@@ -137,6 +137,17 @@ def test_names_match_in_any_case_and_are_checked_without_importing():
             network_name(name)
 
 
+@pytest.mark.parametrize("name", ["util.py", "lira/__init__.py", "random.py"])
+def test_a_module_that_hides_the_user_s_is_named(name, tmp_path, monkeypatch):
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("from tests.helpers.networks import mlp as parse_args\n")
+    monkeypatch.chdir(tmp_path)
+    module = name.partition("/")[0].removesuffix(".py")
+    with pytest.raises(InputError, match=rf"/{name} is found in place of your {name}: give yours another name$"):
+        build(f"{module}:parse_args", num_classes=4, in_channels=3, size=(8, 8))
+
+
 def test_a_factory_in_the_current_folder_is_found_and_its_syntax_error_named(tmp_path, monkeypatch):
     (tmp_path / "my_network.py").write_text("from tests.helpers.networks import mlp as make\n")
     (tmp_path / "syntax_error.py").write_text("def make(:\n")

@@ -11,7 +11,7 @@ import pytest
 
 import util
 from lira.atomic import write_json
-from lira.errors import InputError
+from lira.errors import InputError, ModelError
 from lira.storage.names import run_name
 from tests.helpers.scripts import ENVIRONMENT
 from util import GROUPS, LEARNING_RATES, LEARNING_RATES_DP, parse_args, run_script
@@ -146,6 +146,9 @@ INVALID_SHARDS = ("0/4", "5/4", "1", "1/", "/4", "-1/4", "a/b", "1/0")
             ("--lr-schedule", "line"),
             "--lr-schedule: invalid choice: 'line', did you mean cosine\\? choose from step, cosine",
         ),
+        (("--epochs", "9" * 20), f"--epochs must be at most {2**63 - 1}, got {'9' * 20}$"),
+        (("--noise-seed", "9" * 400), f"--noise-seed must be at most {2**63 - 1}, got {'9' * 20}… .400 digits.$"),
+        (("--lr", "9" * 400), "--lr must be a finite number, got inf"),
         (("--optimizer", "adamw"), "--optimizer: invalid choice: 'adamw', did you mean adam\\? choose from SGD, "),
         (("--precision", "fp16"), "--precision: invalid choice: 'fp16', did you mean (fp32|bf16)\\?"),
         (("--target-inclusion", "x"), "--target-inclusion: invalid choice: 'x', choose from half, coin"),
@@ -337,6 +340,11 @@ def test_exit_status_and_last_line_of_a_script(capsys):
     assert capsys.readouterr().err == "error: two lines\n"
     assert run([], fail(KeyboardInterrupt())) == 130
     assert "run the same command again" in capsys.readouterr().err
+    assert run([], fail(ModelError("shadow_03: out of memory"))) == 1
+    assert capsys.readouterr().err == "error: shadow_03: out of memory\n"
+    for lack in (MemoryError(), ImportError("libtorch.so: failed to map segment from shared object")):
+        assert run([], fail(lack)) == 1
+        assert capsys.readouterr().err.startswith("error: out of memory (")
     with pytest.raises(ZeroDivisionError):  # an error in this project keeps its traceback
         run([], fail(ZeroDivisionError()))
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from lira.atomic import remove_stale, write_atomically
 from lira.data.images import ARRAYS, Images, input_error, make_images
-from lira.errors import InputError, one_line, warn
+from lira.errors import InputError, one_line, printable, warn
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 CACHE_FORMAT = 2  # to be increased when the same files would be decoded to different pixels
@@ -41,8 +41,9 @@ class Listing(NamedTuple):
 def read_folder(path: Path, cache_root: Path, *, progress: bool = True) -> Images:
     """Images of one size from train/<class>/* and test/<class>/*; classes sorted by name, files in natural order.
 
-    Grey if all of them are, RGB otherwise. The decoded images are cached in <cache_root>/cache/ and used while the
-    folder is unchanged; if the cache cannot be read or written, a warning is logged and the images are decoded.
+    Grey if all of them are, RGB otherwise; turned as their EXIF orientation says; of an animation the first frame.
+    The decoded images are cached in <cache_root>/cache/ and used while the folder is unchanged; if the cache cannot be
+    read or written, a warning is logged and the images are decoded.
     Hidden files and files without an image suffix are ignored. progress: a bar on stderr.
     Raises InputError that names the wrong folder or file."""
     try:
@@ -109,6 +110,8 @@ def _list_class(folder: Path) -> list[os.DirEntry[str]]:
     if nested:
         raise input_error(folder / nested[0], "a folder inside a class: put its images into the class itself")
     images = [entry for entry in entries if _is_image(entry)]
+    if special := [entry.name for entry in images if not entry.is_file()]:  # of a pipe, reading would wait for ever
+        raise input_error(folder / special[0], "a broken link, or no regular file: delete it")
     if not images:
         problem = "a class without images: add some to it, or delete it from train/ and test/"
         raise input_error(folder, f"{problem} (known suffixes: {' '.join(SUFFIXES)})")
@@ -135,7 +138,7 @@ def _decode_all(path: Path, listing: Listing, progress: bool) -> tuple[np.ndarra
 
     In one thread: on files of 2 KB, 2 to 8 threads took 1.5 times as long."""
     pixels: Any = None
-    files = tqdm(listing.files, desc=f"reading {path}", unit=" images", disable=not progress, leave=False)
+    files = tqdm(listing.files, desc=printable(f"reading {path}"), unit=" images", disable=not progress, leave=False)
     for index, file in enumerate(files):
         image = _decode(file)  # (H, W, C)
         if pixels is None:
@@ -156,6 +159,7 @@ def _decode(file: str) -> np.ndarray:
     try:
         with Image.open(file) as image:
             mode = image.mode
+            ImageOps.exif_transpose(image, in_place=True)
             pixels = np.asarray(image.convert(DECODED_MODE[mode])) if mode in DECODED_MODE else None
     except Exception as error:  # each of Pillow's format readers raises its own errors for a corrupted file
         raise input_error(file, f"cannot be decoded ({one_line(error)}): replace or delete it") from error

@@ -119,7 +119,9 @@ def make_images(
     if len(class_names) < 2:
         raise input_error(source, f"has {len(class_names)} class: a classifier needs at least 2")
     train_labels, test_labels = (torch.from_numpy(np.array(y, dtype=np.int64)) for y in (y_train, y_test))
-    return Images(train, train_labels, test, test_labels, tuple(map(str, class_names)))
+    # Bytes of a folder's name that are no UTF-8 cannot be written to a table or a page: as escapes they can.
+    names = tuple(str(name).encode(errors="backslashreplace").decode() for name in class_names)
+    return Images(train, train_labels, test, test_labels, names)
 
 
 def _channels_first(x: np.ndarray) -> torch.Tensor:

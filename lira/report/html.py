@@ -12,6 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from lira.atomic import write_atomically
+from lira.errors import CONTROL
 from lira.report import comparison, figures, plots, sections, text
 from lira.report.figures import Panel
 from lira.report.plots import PLOTS, Plot
@@ -25,12 +26,12 @@ THUMBNAIL = 96  # pixels: larger images are reduced to this size
 
 
 def render(template: str, **content: Any) -> str:
-    """One of the templates, filled in; everything that is filled in is escaped."""
+    """One of the templates, filled in; everything that is filled in is escaped, its control characters replaced."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))  # ours, not input
-    return environment.get_template(template).render(**content).lstrip()
+    return CONTROL.sub("\ufffd", environment.get_template(template).render(**content).lstrip())
 
 
 def report_page(results: Results, panels: Mapping[str, list[Panel]]) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from lira.attacks.metrics import roc
 from lira.attacks.tables import strongest_attack, summary_table
-from lira.errors import InputError, one_line
+from lira.errors import CONTROL, InputError, one_line
 from lira.storage.config import read_config
 from lira.storage.runs import Run
 
@@ -46,7 +46,7 @@ class Results:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return CONTROL.sub("\ufffd", self.folder.name)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -169,12 +169,16 @@ def _load(path: Path, read: Callable[[Path], Any], *, remedy: str) -> Any:
 
 
 def _read_table(path: Path, *, columns: list[str]) -> pd.DataFrame:
-    """Names of classes are read as text: neither 1 nor NA is converted."""
+    """Names of classes are read as text: neither 1 nor NA is converted. Control characters, which no figure and no page
+    may hold, are replaced in all names."""
     table = pd.read_csv(path, dtype={"class": str, "target": str}, keep_default_na=False, na_values=[""])
     if absent := sorted(set(columns) - set(table)):
         raise ValueError(f"it has no column {', '.join(absent)}")
     if "class" in table:
         table["class"] = table["class"].fillna("")
+    for name in ("class", "target", "attack"):
+        if name in table:
+            table[name] = table[name].astype(str).str.replace(CONTROL, "\ufffd", regex=True)
     return table
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lira.atomic import writable, write_atomically, write_json
-from lira.errors import CorruptedFile, InputError, one_line, warn
+from lira.errors import CorruptedFile, InputError, ModelError, one_line, warn
 from lira.storage.checksums import digest
 from lira.storage.names import Job, model_name, weights_on_disk
 from lira.storage.probe import probe_logits, same_logits
@@ -161,12 +161,15 @@ class ModelFiles:
             return len(content["state"]["history"])
         return 0
 
-    def save_failure(self, role: str, index: int, reason: str, *, remove_resume: bool) -> None:
+    def save_failure(self, role: str, index: int, error: ModelError, *, remove_resume: bool) -> None:
         """Record why a model could not be trained. remove_resume: of a private one that would only fail again, since
         the file holds its noise."""
         if remove_resume:
             _remove(self.resume_path(role, index))
-        write_json(self.failure_path(role, index), {"reason": reason, "time": timestamp()})
+        path, reason = self.failure_path(role, index), str(error)
+        if error.traceback:
+            reason += f"; traceback in {path}"
+        write_json(path, {"reason": reason, "time": timestamp(), "traceback": error.traceback.splitlines()})
 
     def failure(self, role: str, index: int) -> str | None:
         """Why a model could not be trained; None if no failure is recorded."""

@@ -4,6 +4,7 @@
 
 Either folder may be moved or shared: both hold a config.json, and both are checked."""
 
+import csv
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -153,4 +154,7 @@ def open_run(
 
 
 def _csv(table: pd.DataFrame) -> bytes:
-    return table.to_csv(index=False, lineterminator="\n").encode()
+    text = table.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:  # in the name of a class: readers take it for the end of a row where it is not quoted
+        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    return text.encode()

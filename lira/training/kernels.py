@@ -1,4 +1,4 @@
-"""Which kernels a training runs on (cuDNN's choice, TF32, torch.compile), and memory: glibc's malloc, a lack of it."""
+"""Which kernels a training runs on (cuDNN's choice, TF32, torch.compile), and glibc's malloc."""
 
 import contextlib
 import ctypes
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from lira.errors import InputError, ModelError, one_line
+from lira.errors import InputError, one_line
 
 
 @contextlib.contextmanager
@@ -43,20 +43,3 @@ def keep_freed_memory() -> None:
         mallopt(_MMAP_MAX, 0)
         mallopt(_TRIM_THRESHOLD, -1)
         mallopt(_TOP_PAD, 64 * 1024 * 1024)
-
-
-@contextlib.contextmanager
-def out_of_memory_as_model_error(*, private: bool) -> Iterator[None]:
-    """ModelError in place of the various errors by which torch and Python report a lack of memory."""
-    try:
-        yield
-        return
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
-            raise
-        first_line = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
-        reason = first_line.partition(". ")[0] or "no memory left"
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    flag = "--max-physical-batch" if private else "--train-batch-size"
-    raise ModelError(f"out of memory ({reason}); lower {flag} or start fewer workers per device")

@@ -98,6 +98,24 @@ def test_other_modes_are_converted_to_rgb(tmp_path):
     assert_equal(read(tmp_path / "dataset"), written)
 
 
+def test_images_are_turned_as_exif_says_and_of_an_animation_the_first_frame_is_read(dataset):
+    frames = [Image.fromarray(np.full((8, 10), value, np.uint8)) for value in (50, 200)]
+    frames[0].save(dataset / "test/ant/0.gif", save_all=True, append_images=frames[1:])
+    upright = Image.fromarray(np.arange(80, dtype=np.uint8).reshape(8, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    upright.transpose(Image.Transpose.ROTATE_90).save(dataset / "train/ant/0.png", exif=exif)
+    images = read(dataset)
+    assert (images.x_test[0] == 50).all()
+    assert np.array_equal(images.x_train[0, 0], upright)
+
+
+def test_bytes_of_a_class_name_that_are_no_utf8_are_escaped(dataset):
+    for split in ("train", "test"):
+        (dataset / split / "bee").rename(os.fsdecode(os.fsencode(dataset / split) + b"/bee\xff"))
+    assert read(dataset).class_names == ("ant", r"bee\udcff")
+
+
 def test_hidden_and_other_files_are_ignored(tmp_path):
     written = write_images(tmp_path / "dataset")
     for name in (".DS_Store", "train/.hidden.png", "train/notes.txt", "train/ant/.9.png", "test/bee/Thumbs.db"):
@@ -337,6 +355,13 @@ def test_invalid_folder_is_rejected_by_name(case, dataset):
     line = input_error_line(read, path if case == "absent" else dataset, dataset.parent / "root")
     assert line.startswith(f"{path}: ")
     assert all(part in line for part in expected), line
+
+
+def test_a_pipe_is_rejected_and_not_waited_for(dataset):
+    os.mkfifo(dataset / "train/ant/99.png")
+    line = input_error_line(read, dataset)
+    assert line.startswith(f"{dataset / 'train/ant/99.png'}: ")
+    assert "no regular file" in line
 
 
 def test_broken_link_is_rejected(dataset):

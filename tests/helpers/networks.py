@@ -117,6 +117,20 @@ def hungry(num_classes, in_channels):
     return model
 
 
+def _raise(x):
+    if x.requires_grad:
+        raise KeyError("no such thing")
+    return x
+
+
+def raising(num_classes, in_channels):
+    """The forward of some models of a run raises an error as soon as they train."""
+    model = tiny(num_classes, in_channels)
+    if _fails_for_this_seed():
+        model.append(_Call(_raise))
+    return model
+
+
 def one_logit_too_many(num_classes, in_channels):
     return mlp(num_classes + 1, in_channels)
 

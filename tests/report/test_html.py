@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from lira.attacks.metrics import clopper_pearson
-from lira.report import html, results
+from lira.errors import CONTROL
+from lira.report import figures, html, results
 from lira.report.plots import PLOTS
 from lira.report.text import audit_lines
 from lira.storage.runs import Run
@@ -236,6 +237,19 @@ def test_names_and_paths_are_escaped(tmp_path):
     alts = [image.get("alt") for image in section(tree, "exposed").iter("img")]
     assert any(alt.startswith(MARKUP[0]) for alt in alts)
     assert not {"script", "b", "i", "u"} & {element.tag for element in tree.iter()}
+
+
+def test_control_characters_are_replaced_on_the_page_and_in_figures(tmp_path):
+    folder = tmp_path / "run\x1b[2J"
+    class_names = ("a\x1b[31m", "\r", "b\x9b", "\u202ec")
+    run = attacked_run(folder, dataclasses.replace(inputs(), class_names=class_names))
+    run.save_json("attack.json", {"command": "python \udcff\x07"})
+    read = results.read(run)
+    page = html.report_page(read, {})
+    assert not CONTROL.search(page)
+    assert {"a�[31m", "�", "b�", "�c"} == {row[0] for row in table(section(parse(page), "classes"))[1:]}
+    (panel,) = next(plot for plot in PLOTS if plot.name == "classes").panels(read)
+    ElementTree.fromstring(figures.svg(panel)[0])  # an SVG with such a character is not drawn
 
 
 # --- several runs ---------------------------------------------------------------------------------------------------

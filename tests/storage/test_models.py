@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lira.errors import CorruptedFile
+from lira.errors import CorruptedFile, ModelError
 from lira.storage.checksums import digest
 from lira.storage.probe import probe_logits
 from lira.storage.runs import open_run
@@ -116,7 +116,7 @@ def test_only_the_user_reads_the_resume_file_of_a_private_model(run):
     assert modes[0] == 0
     assert modes[1] == 0o066 & ~umask()
     for role, remove_resume in (("shadow", False), ("target", False), ("target", True)):
-        run.save_failure(role, 0, "the loss is nan", remove_resume=remove_resume)
+        run.save_failure(role, 0, ModelError("the loss is nan"), remove_resume=remove_resume)
         assert run.resume_path(role, 0).exists() != remove_resume
 
 

@@ -46,6 +46,14 @@ def test_results_lie_in_a_folder_of_the_name_of_the_run_or_of_the_scores(tmp_pat
     assert (run.results, run.name) == (tmp_path / "best", "best")
 
 
+def test_names_stand_in_a_table_as_they_are(run):
+    names = ["a\rb", "\r", "c\nd", "\x1b[31m", '"', ",", "=1+1", "e\x00f"]
+    run.save_table("classes.csv", pd.DataFrame({"class": names, "value": 1.5}))
+    table = pd.read_csv(run.results / "classes.csv")
+    assert table["class"].tolist() == names
+    assert (table["value"] == 1.5).all()
+
+
 def test_logs_are_loaded_by_model(run):
     row = dict.fromkeys(("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"), 1.0)
     row |= {"model": "shadow_00", "epsilon": None}

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 import train_model
-from lira.errors import ModelError
-from lira.training.kernels import fast_kernels, keep_freed_memory, out_of_memory_as_model_error
+from lira.training.kernels import fast_kernels, keep_freed_memory
 from tests.helpers import networks
 from tests.helpers.scripts import FLAGS, rejected, run_folders
 
@@ -70,29 +69,6 @@ def test_a_failing_compiler_is_reported_in_one_line(tmp_path, monkeypatch):
 
 
 # --- memory --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("private", "flag"), [(False, "--train-batch-size"), (True, "--max-physical-batch")])
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has …"), "CUDA out of memory"),
-        (
-            RuntimeError("[enforce fail …] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to …"),
-            "can't allocate memory: you tried to …",
-        ),
-        (MemoryError(), "no memory left"),
-    ],
-)
-def test_out_of_memory_is_a_model_error_that_names_the_flag_to_lower(private, flag, error, reason):
-    message = rf"^out of memory \({reason}\); lower {flag} or start fewer workers per device$"
-    with pytest.raises(ModelError, match=message), out_of_memory_as_model_error(private=private):
-        raise error
-
-
-def test_other_errors_are_passed_on():
-    with pytest.raises(RuntimeError, match=r"^something else$"), out_of_memory_as_model_error(private=False):
-        raise RuntimeError("something else")
 
 
 @pytest.mark.parametrize("error", [OSError("no such library"), AttributeError("mallopt")])
