@@ -17,7 +17,7 @@ from lira.data.images import ARRAYS, Images, input_error, make_images
 from lira.errors import InputError, one_line, printable, warn
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-CACHE_FORMAT = 2  # to be increased when the same files would be decoded to different pixels
+CACHE_FORMAT = 3  # to be increased when the same files would be decoded to different pixels
 
 # Pillow's image mode -> the mode it is decoded to; an alpha channel is dropped. 16-bit and float modes are missing
 # on purpose: Pillow clips them to 8 bits, and the user should choose how to scale them.
