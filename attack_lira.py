@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Tables that only some runs of this script write -> the flag that adds them, as worded in the warning below.
 OPTIONAL_TABLES = {"leave_one_out.csv": " with --leave-one-out", "curve.csv": " with --curve", "audit.csv": ""}
+OPTIONAL_TABLES |= dict.fromkeys(("exposed.csv", "reliability.csv"), " with more shadows")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,6 +102,7 @@ def attack(config: Config, argv: Sequence[str]) -> None:
         inputs,
         names=flags.attacks or None,
         convention=flags.convention,
+        fdr=flags.fdr,
         with_leave_one_out=flags.leave_one_out,
         with_curve=flags.curve,
         quiet=config.run.quiet,
@@ -111,7 +113,8 @@ def attack(config: Config, argv: Sequence[str]) -> None:
     for file in earlier:
         warn(f"{run.results / file} is from an earlier run{OPTIONAL_TABLES[file]}, not from this one")
     seconds = time.monotonic() - start
-    run.save_json("attack.json", attacked_by | {"data": description, "seconds": seconds, "earlier": earlier})
+    info = {"data": description, "seconds": seconds, "earlier": earlier, "fdr": flags.fdr}
+    run.save_json("attack.json", attacked_by | info)
     if inputs.images is not None:
         run.save_arrays("images.npz", exposed_images(tables, inputs.images))
     print(text.report(*html.write(run)))

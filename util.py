@@ -114,6 +114,9 @@ class AttackConfig:
     leave_one_out: bool = flag(False, help="also attack each shadow, with its pair held out")
     curve: bool = flag(False, help="also run the attacks with 4, 8, 16, … of the shadows")
     convention: str = flag("lira", choices=CONVENTIONS, help="official: LiRA as in the plotting script of its authors")
+    fdr: float = flag(
+        0.05, low=0.0, high=1.0, help="false discovery rate at which exposed.csv lists samples as members"
+    )
     scores: str | None = flag(
         None,
         type=str,

@@ -132,7 +132,8 @@ def test_samples_table_follows_from_the_scores(finished):
     """Mean and standard deviation of each side by a loop over samples and shadows; lira from them by its formula."""
     stored, table = scores(finished), pd.read_csv(finished.results / "samples.csv")
     head = ["target", "sample", "label", "member", "phi", "mean_in", "std_in", "mean_out", "std_out"]
-    assert list(table.columns) == head + [f"{name}{end}" for name in ATTACKS for end in ("", "_decision")]
+    scored = [f"{name}{end}" for name in ATTACKS for end in ("", "_decision")]
+    assert list(table.columns) == [*head, *scored, "p_member", "p_value", "q_value"]
     assert len(table) == N_TARGETS * N_SAMPLES
     phi, member = stored["phi"][N_TARGETS:, :, 0].astype(float), stored["member"][N_TARGETS:]
     for place in range(0, N_TARGETS * N_SAMPLES, 7):
@@ -355,7 +356,15 @@ def test_only_the_given_attacks_are_run_in_their_order(run_copy, queried):
     for name in ("attack.csv", "classes.csv"):
         assert pd.read_csv(run_copy.results / name).attack.unique().tolist() == ["loss", "ratio"]
     columns = pd.read_csv(run_copy.results / "samples.csv").columns
-    assert columns[9:].tolist() == ["loss", "loss_decision", "ratio", "ratio_decision"]
+    assert columns[9:].tolist() == [
+        "loss",
+        "loss_decision",
+        "ratio",
+        "ratio_decision",
+        "p_member",
+        "p_value",
+        "q_value",
+    ]
     assert [line.split()[0] for line in table_lines(called.out)[-5:]] == ["loss", "ratio", "†", "no", "*"]
 
 
@@ -386,8 +395,9 @@ def test_scores_need_no_data_and_create_no_model_folder(tmp_path):
     completed = script("attack_lira.py", ["--scores", "theirs.npz", "--quiet"], tmp_path)
     assert (completed.returncode, completed.stderr) == (0, "")
     assert "theirs.npz: 1 target, 6 shadows\n" in completed.stdout
-    figures = {f"{name}{suffix}" for name in ("roc_log", "roc_linear", "histogram") for suffix in (".png", ".pdf")}
-    files = {"attack.csv", "samples.csv", "classes.csv", "audit.csv", "attack.json", "report.html", *figures}
+    drawn = ("roc_log", "roc_linear", "histogram", "reliability")
+    files = {"attack.csv", "samples.csv", "classes.csv", "audit.csv", "attack.json", "report.html"}
+    files |= {"exposed.csv", "reliability.csv", *(f"{name}{suffix}" for name in drawn for suffix in (".png", ".pdf"))}
     assert set(contents(tmp_path)) == {"theirs.npz", *(f"result/theirs/{name}" for name in files)}
 
 
@@ -414,6 +424,25 @@ def test_leave_one_out_has_one_row_per_shadow_and_attack(attack):
         decisions = result.score >= result.threshold
         assert row.accuracy == pytest.approx((decisions == theirs.member[result.target]).mean())
     assert list(table.columns) == list(pd.read_csv(folder / "attack.csv").columns)
+
+
+def test_exposed_csv_lists_the_samples_below_the_rate(attack):
+    """And the output and the page say how many of them are members."""
+    theirs = inputs(n_shadows=8, gap=4.0)
+    for rate, percent in ((0.02, "2%"), (0.25, "25%")):
+        folder = attack(theirs, "--fdr", str(rate), "--attacks", "lira-pooled,loss")
+        exposed, samples = pd.read_csv(folder / "exposed.csv"), pd.read_csv(folder / "samples.csv")
+        samples = samples[samples.q_value <= rate]
+        assert set(zip(exposed.target, exposed["sample"], strict=True)) == set(
+            zip(samples.target, samples["sample"], strict=True)
+        )
+        line = f"At a false discovery rate of {percent}, the attack ({exposed.attack[0]}) identifies "
+        line += f"{exposed.member.sum()} of 40 members of 2 targets. It takes {len(exposed)} samples for members, "
+        line += f"of which {(~exposed.member).sum()} ({1 - exposed.member.mean():.1%}) are not."
+        printed = call(attack_lira.main, ["--scores", "theirs.npz", "--report-only"]).out
+        assert line in " ".join(printed.split())
+        assert line in (folder / "report.html").read_text()
+    assert exposed.member.sum() > 20
 
 
 def test_the_curve_doubles_up_to_all_shadows(attack):
@@ -482,8 +511,11 @@ def test_images_from_a_folder_and_a_network_with_batch_norm(tmp_path, monkeypatc
 
 
 def table_lines(out):
-    """The lines before the empty line and the audit."""
-    table, _, audit = out.rpartition("\n\n")
+    """The lines of the table, before those on who is exposed and those of the audit."""
+    table, exposed, audit = out.rsplit("\n\n", 2)
+    assert (
+        " ".join(exposed.split()) == "No sample is listed as exposed: attack_lira.py lists them with 6 shadows or more."
+    )
     assert audit.startswith("At 95% confidence the epsilon of this training is at least ")
     return table.splitlines()
 

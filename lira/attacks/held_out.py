@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lira.attacks import learned
+from lira.attacks import exposed, learned
 from lira.attacks.design import HeldOut, MembershipDesign
 from lira.attacks.inputs import AttackOptions
 from lira.attacks.metrics import BetweenModels, auc, best_threshold, between_models
@@ -36,7 +36,8 @@ class AttackResult:
     threshold: guess member where score >= threshold; the most accurate one on the held-out shadows' scores.
     held_out_auc: mean AUC of those scores; the target's membership is not used. Both NaN where none of them has an AUC.
     n_shadows: how many the statistics include. held_out_counts: those scores counted for the audit, None without.
-    between: the variation of the metrics between models, from those scores."""
+    between: the variation of the metrics between models, from those scores. exposure: what the score says of each
+    sample, of the attack with the highest held-out AUC alone; None of the others, and with too few shadows."""
 
     attack: str
     target: int
@@ -46,6 +47,7 @@ class AttackResult:
     n_shadows: int
     held_out_counts: HeldOutCounts | None = None
     between: BetweenModels | None = None
+    exposure: exposed.Exposure | None = None
 
 
 class Attacker:
@@ -84,7 +86,7 @@ class Attacker:
 
         held_out: shadows to hold out besides those of the targets; the thresholds come from the others."""
         statistics = self.statistics.without(held_out) if held_out else self.statistics
-        pairs = _spread(self.pairs(statistics), self.member.shape[1])
+        pairs, of_targets = _spread(self.pairs(statistics), self.member.shape[1]), not held_out
         by_learned = _take_evenly(pairs, MAX_LEARNED_PAIRS_LEFT_OUT if held_out else MAX_LEARNED_PAIRS)
         held_out = [*self.held_out, *held_out]
         held_out_scores, examples = self._score_held_out(statistics, held_out, pairs, by_learned, progress)
@@ -95,8 +97,17 @@ class Attacker:
         n_shadows = int(statistics.included.any(axis=1).sum())
         sizes = {name: list(map(len, by_learned if name == "learned" else pairs)) for name in self.names}
         summaries = {name: _summarize(held_out_scores[name], sizes[name], n_shadows) for name in self.names}
+        exposures: dict[str, list[exposed.Exposure | None]] = {name: [None] * len(rows) for name in self.names}
+        if self.names and n_shadows >= exposed.MIN_SHADOWS:
+            strongest = max(self.names, key=lambda name: np.nan_to_num(summaries[name]["held_out_auc"]))
+            exposures[strongest] = exposed.exposures(
+                scores[strongest],
+                held_out_scores[strongest],
+                pair_sizes=sizes[strongest],
+                with_reliability=of_targets,
+            )
         return [
-            AttackResult(name, row, scores[name][place], n_shadows=n_shadows, **summaries[name])
+            AttackResult(name, row, scores[name][place], exposure=exposures[name][place], **summaries[name])
             for place, row in enumerate(rows)
             for name in self.names
         ]
@@ -172,6 +183,7 @@ def _summarize(
     aucs = [value for value in map(auc, scores, truths) if not np.isnan(value)]
     threshold = best_threshold(np.concatenate(scores), np.concatenate(truths)) if aucs else np.nan
     return {
+        "n_shadows": n_shadows,
         "threshold": threshold,
         "held_out_auc": float(np.mean(aucs)) if aucs else np.nan,
         "held_out_counts": count_held_out(scores, truths) if scores else None,

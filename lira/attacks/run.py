@@ -77,9 +77,16 @@ def curve(
 
 
 def run_attacks(
-    inputs: AttackInputs, *, names: Names, convention: str, with_leave_one_out: bool, with_curve: bool, quiet: bool
+    inputs: AttackInputs,
+    *,
+    names: Names,
+    convention: str,
+    fdr: float,
+    with_leave_one_out: bool,
+    with_curve: bool,
+    quiet: bool,
 ) -> dict[str, pd.DataFrame]:
-    """All tables of a run, file name -> table. names: the attacks to run, None for all.
+    """All tables of a run, file name -> table. names: the attacks to run, None for all; fdr: of exposed.csv.
 
     Raises InputError where the shadows are too few for any of them, and warns of the attacks that are left out."""
     phi, member, model_names = inputs.phi, inputs.member, inputs.model_names
@@ -97,6 +104,10 @@ def run_attacks(
         "samples.csv": tables.samples_table(results, inputs),
         "classes.csv": tables.classes_table(results, inputs),
     }
+    if exposure := next((result.exposure for result in results if result.exposure), None):
+        strongest = tables.strongest_attack(by_file["attack.csv"])
+        by_file["exposed.csv"] = tables.exposed_table(by_file["samples.csv"], strongest, fdr)
+        by_file["reliability.csv"] = exposure.reliability
     if (audit := tables.audit_table(results, inputs)) is not None:
         by_file["audit.csv"] = audit
     if with_leave_one_out:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from lira.attacks import exposed
 from lira.attacks.design import MembershipDesign
 from lira.attacks.inputs import AttackInputs
 from lira.attacks.metrics import (
@@ -22,6 +23,7 @@ from lira.attacks.statistics import Statistics
 from lira.errors import warn
 from lira.privacy import audit
 
+PRIORS = (0.5, 0.1, 0.01)  # shares of members among the samples: that of the experiment, and what changes below it
 POOLED = "pooled"  # the target of the row of audit.csv that is of all targets together
 
 if TYPE_CHECKING:  # it imports scikit-learn, which the report does not need
@@ -68,7 +70,8 @@ def samples_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
     """samples.csv: one row per target and sample, with the shadows' statistics and each attack's score and decision.
 
     phi and the shadows' means and standard deviations are those of phi averaged over queries. A decision is True where
-    the guess is "member", and empty where there is no score or no threshold."""
+    the guess is "member", and empty where there is no score or no threshold. p_member, p_value and q_value are those of
+    the attack with the highest held-out AUC, see lira.attacks.exposed; empty where it has none."""
     phi = inputs.phi.mean(axis=2, dtype=np.float64)  # (M, N)
     statistics = Statistics.from_shadows(phi[inputs.n_targets :], inputs.member[inputs.n_targets :])
     tables = []
@@ -89,8 +92,24 @@ def samples_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
                 scored = ~np.isnan(result.score) & ~np.isnan(result.threshold)
                 decision = pd.Series(result.score >= result.threshold, dtype="boolean").where(scored)
                 columns |= {result.attack: result.score, f"{result.attack}_decision": decision}
+        columns |= dict.fromkeys(("p_member", "p_value", "q_value"), np.nan)
+        for exposure in (result.exposure for result in results if result.target == target and result.exposure):
+            columns |= {"p_member": exposure.p_member, "p_value": exposure.p_value}
+            columns["q_value"] = exposed.q_values(exposure.p_value)
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
+
+
+def exposed_table(samples: pd.DataFrame, attack: str, fdr: float) -> pd.DataFrame:
+    """exposed.csv: the rows of samples.csv that `attack` identifies as members at this false discovery rate, for each
+    target the most certain first, with the posterior probability of membership at smaller priors beside p_member."""
+    table = samples[samples.q_value <= fdr]
+    table = table[["target", "sample", "label", "member", attack, "p_member", "p_value", "q_value"]]
+    table = table.rename(columns={attack: "score"})
+    table.insert(4, "attack", attack)
+    for place, prior in enumerate(PRIORS[1:]):
+        table.insert(7 + place, f"p_member_at_{prior:g}", exposed.at_prior(table.p_member, prior))
+    return table.sort_values(["target", "score"], ascending=[True, False], kind="stable")
 
 
 def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame:

@@ -213,6 +213,20 @@ def curve(
     axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=3, columnspacing=1.2, handlelength=2.4)
 
 
+def reliability(axes: Axes, curves: Mapping[str, pd.DataFrame], errors: Mapping[str, float]) -> None:
+    """The share of members against p_member. curves: name -> reliability_bins(); errors: name -> its ECE."""
+    axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (1, 2)))
+    for (name, bins), colour, style, marker in zip(curves.items(), COLOURS, STYLES, "os", strict=False):
+        label = f"{name}, ECE {errors[name]:.3f}"
+        axes.plot(bins.p_member, bins.share, color=colour, ls=style, marker=marker, ms=3.5, lw=1.4, label=label)
+        axes.vlines(bins.p_member, bins.share_low, bins.share_high, color=colour, lw=1.3)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="p_member", ylabel="share of members")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PERCENT)
+    axes.set_aspect("equal")
+    axes.legend(loc="upper left")
+
+
 def classes(axes: Axes, table: pd.DataFrame, guessing: float) -> None:
     """Accuracy of one attack on each class, in the order of the table, with its interval.
 

@@ -43,12 +43,17 @@ def report_page(results: Results, panels: Mapping[str, list[Panel]]) -> str:
         title=sections.title(results),
         subtitle=sections.subtitle(results),
         accuracy=sections.accuracy(results),
+        exposed=sections.exposed(results),
         epsilon=sections.epsilon(results),
         attacks=sections.attacks(results),
         figures=[part for _, part in on_page],
         threat=sections.threat(results),
         provenance=sections.provenance(results),
-        reading=[("attacks", "Table of attacks", sections.READING_ATTACKS), *reading],
+        reading=[
+            ("identified", "Who is exposed", sections.READING_EXPOSED),
+            ("attacks", "Table of attacks", sections.READING_ATTACKS),
+            *reading,
+        ],
         folder=str(results.folder),
     )
 

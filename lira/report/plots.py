@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from lira.attacks.exposed import calibration_error, reliability_bins
 from lira.attacks.tables import summary_table
 from lira.report import figures, text
 from lira.report.figures import Panel
@@ -99,6 +100,21 @@ def _exposed(results: Results) -> list[Panel]:
     titles = [f"{side} exposed members of {results.targets[0]}, {results.strongest}" for side in ("most", "least")]
     size = (max(5, 0.62 * max(map(len, rows))), 2.4)
     return [Panel(partial(figures.exposed, rows=rows, titles=titles), "; ".join(titles), size)]
+
+
+def _reliability(results: Results) -> list[Panel]:
+    shadows, samples = results.tables.get("reliability.csv"), results.exposure
+    if shadows is None or samples is None:
+        return []
+    name = "targets" if len(results.targets) > 1 else "target"
+    curves = {
+        name: reliability_bins(samples.p_member.to_numpy(), samples.member.to_numpy()),
+        "held-out shadows": shadows,
+    }
+    errors = {name: calibration_error(bins) for name, bins in curves.items()}
+    alt = "Share of members among samples of a p_member; mean distance from it: "
+    alt += f"{', '.join(f'{name} {error:.3f}' for name, error in errors.items())}."
+    return [Panel(partial(figures.reliability, curves=curves, errors=errors), alt, (4.6, 4.6))]
 
 
 def classes_table(results: Results) -> pd.DataFrame | None:
@@ -209,6 +225,19 @@ PLOTS = (
         reading="The members with the highest scores beside those with the lowest, which look most like "
         "non-members to the attack. Images that look unlike the rest of their class are usually the exposed ones.",
         n_on_page=lambda results: 0,  # the page has the images themselves, with a text for each
+    ),
+    Plot(
+        "reliability",
+        _reliability,
+        needs=("reliability.csv",),
+        title="How far p_member can be trusted",
+        caption="p_member of {strongest}.",
+        caption_over_targets=" All targets together.",
+        reading="To the right p_member, in 15 bins; upwards, the share of members among the samples of a bin, with its "
+        "95 % interval over the samples, the models taken as given. On the dotted diagonal the probabilities are "
+        "right. Those of the targets come from the held-out shadows alone, those of the shadows from other shadows. "
+        "ECE, the expected calibration error, is the mean distance from the diagonal over the samples; where they are "
+        "few, chance alone keeps it above 0.",
     ),
     Plot(
         "classes",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lira.attacks.exposed import MIN_SHADOWS
 from lira.attacks.metrics import roc
 from lira.attacks.tables import strongest_attack, summary_table
 from lira.errors import CONTROL, InputError, one_line
@@ -24,11 +25,16 @@ _COLUMNS = {  # table -> the columns that the report reads
     "samples.csv": "target sample label member",
     "classes.csv": "attack class accuracy auc n_guesses",
     "curve.csv": "attack target accuracy mean_auc_low shadows",
+    "reliability.csv": "p_member n_samples share share_low share_high",
     "audit.csv": "target kind attack epsilon_lower epsilon_upper epsilon_max delta confidence n_audited n_guesses "
     "n_correct",
     "models.csv": "role index test_accuracy train_accuracy seconds",
 }
-_WRITTEN_BY = {"curve.csv": "attack_lira.py with --curve", "models.csv": "train_model.py"}  # others: attack_lira.py
+_WRITTEN_BY = {  # others: attack_lira.py
+    "curve.csv": "attack_lira.py with --curve",
+    "reliability.csv": f"attack_lira.py with {MIN_SHADOWS} shadows or more",
+    "models.csv": "train_model.py",
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,13 @@ class Results:
         """The rows of models.csv that were attacked."""
         models = self.tables.get("models.csv", pd.DataFrame(columns=["role"]))
         return models[models.role == "target"].iloc[: len(self.targets)]
+
+    @property
+    def exposure(self) -> pd.DataFrame | None:
+        """samples.csv, where it has q-values."""
+        table = self.tables.get("samples.csv")
+        known = table is not None and "fdr" in self.attack_info and table.get("q_value", pd.Series(dtype=float)).any()
+        return table if known else None
 
     @property
     def accounted_epsilon(self) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from lira.attacks.exposed import at_prior
 from lira.attacks.metrics import FALSE_POSITIVE_RATES
 from lira.attacks.registry import ATTACKS
 from lira.report import text
@@ -12,6 +13,7 @@ from lira.report.plots import classes_table, guessing_accuracy
 from lira.report.results import Results
 
 _RATES = [f"{100 * rate:g} %" for rate in FALSE_POSITIVE_RATES]
+PROBABILITIES = (0.5, 0.9, 0.99)  # of membership, for the table of what changes with the share of members
 HEAD = ["attack", "accuracy", "AUC", f"TPR at {_RATES[0]} FPR", *(f"at {rate}" for rate in _RATES[1:])]
 
 
@@ -130,6 +132,18 @@ def epsilon(results: Results) -> dict:
     return {"lines": [*lines, *([NOT_FOR_PUBLICATION] if private else [])], "rows": rows, "head": head}
 
 
+def exposed(results: Results) -> dict:
+    """Whom the attack identifies, in sentences, and a table of what changes with the share of members."""
+    rows = []
+    if results.exposure is not None:
+        for prior, share in text.shares_identified(results):
+            posteriors = map(text.percent, at_prior(np.array(PROBABILITIES), prior))
+            rows.append(line(text.percent(prior, 0), [text.percent(share, 2), *posteriors]))
+    head = ["members among the samples", "of them identified"]
+    head += [f"a p_member of {text.percent(p_member, 0)} becomes" for p_member in PROBABILITIES]
+    return {"lines": text.exposed_lines(results), "rows": rows, "head": head}
+
+
 def attacks(results: Results) -> dict:
     table, summary = results.tables["attack.csv"], results.summary
     bold = table[table.attack.isin(results.highlighted)] if len(results.targets) > 1 else table[:0]
@@ -241,6 +255,13 @@ READING_INTERVALS = (
     "The 95 % interval covers the mean accuracy of this attack if the whole experiment is repeated, with other samples "
     "of the same kind, other targets and other shadows; the variation between models is measured on the shadows held "
     "out. The accuracy on one more model can lie outside."
+)
+READING_EXPOSED = (
+    "exposed.csv lists the samples that the attack takes for members, chosen so that at most the stated share of them "
+    "are not, on average over repetitions, not in each (Benjamini and Hochberg, on p-values against the non-members of "
+    "the held-out shadows). The rate holds whatever the share of members; where half of the samples are members, about "
+    "half of it is realised. p_member is the probability of membership where every second sample is a member. The "
+    "table says what becomes of both where members are rarer, as for an attacker who looks for them among many others."
 )
 READING_ATTACKS = (
     "Accuracy is that of an attacker who fits the threshold on the shadows alone. AUC and TPR at FPR are measured with "

@@ -9,10 +9,12 @@ from collections.abc import Collection
 from math import isnan
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from lira.attacks.exposed import MIN_SHADOWS, share_identified
 from lira.attacks.metrics import FALSE_POSITIVE_RATES, MIN_PAIRS
-from lira.attacks.tables import POOLED
+from lira.attacks.tables import POOLED, PRIORS
 from lira.report.results import Results
 
 WIDTH = 80  # columns of the terminal
@@ -106,10 +108,39 @@ def audit_lines(audit: pd.DataFrame, *, nominal: bool = False) -> list[str]:
     return lines
 
 
+def exposed_lines(results: Results) -> list[str]:
+    """How many members the strongest attack identifies at the false discovery rate given, how many of the samples that
+    it takes for members are none, and what changes where fewer of the samples are members."""
+    table = results.exposure
+    if table is None:
+        return [f"No sample is listed as exposed: attack_lira.py lists them with {MIN_SHADOWS} shadows or more."]
+    fdr, n_targets = results.attack_info["fdr"], len(results.targets)
+    rate, identified = f"{100 * fdr:.4g}%", table[table.q_value <= fdr]
+    n_members, n_true = int(table.member.sum()), int(identified.member.sum())
+    of_targets = f" of {n_targets} targets" if n_targets > 1 else ""
+    line = f"At a false discovery rate of {rate}, the attack ({results.strongest}) identifies "
+    line += f"{n_true:,} of {n_members:,} members{of_targets}."
+    if not len(identified):
+        return [line]
+    n_false = len(identified) - n_true
+    line += f" It takes {plural(len(identified), 'sample')} for members, of which {n_false:,} "
+    line += f"({percent(n_false / len(identified))}) are not."
+    smaller = [f"{percent(share)} of them where {percent(prior, 0)} are" for prior, share in shares_identified(results)]
+    return [line, f"Were fewer of the samples members, the same rate would identify {' and '.join(smaller[1:])}."]
+
+
+def shares_identified(results: Results) -> list[tuple[float, float]]:
+    """(prior, share of the members identified at the false discovery rate given) for each of PRIORS."""
+    table = results.exposure
+    p_value = np.empty(0) if table is None else table[table.member].p_value.to_numpy()
+    return [(prior, share_identified(p_value, results.attack_info["fdr"], prior)) for prior in PRIORS]
+
+
 def report(results: Results, page: Path) -> str:
     """What attack_lira.py prints at its end. page: the path of report.html."""
     lines = [f"{page}: the report; tables, scores and figures lie beside it", "", headline(results)]
     lines.append(terminal_table(results.summary, results.strongest, colour=has_colours()))
+    lines += ["", *(textwrap.fill(line, WIDTH) for line in exposed_lines(results))]
     if "audit.csv" in results.tables:
         lines += ["", audit_summary(results.tables["audit.csv"], nominal=results.nominal)]
     return "\n".join(lines)

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binom
 
 from lira.attacks import tables
+from lira.attacks.exposed import q_values
 from lira.attacks.held_out import AttackResult
 from lira.attacks.inputs import AttackInputs
 from lira.attacks.metrics import auc, clopper_pearson, estimate_accuracy, estimate_auc, mean_interval
@@ -123,8 +124,8 @@ def test_a_sample_without_a_score_has_no_decision():
     table = tables.samples_table([replace(result, score=score)], reference)
     assert table.lira_decision.isna().tolist() == [True] * 3 + [False] * (N - 3)
     assert table.lira_decision[3:].tolist() == (score[3:] >= result.threshold).tolist()
-    lines = table.to_csv(index=False).splitlines()
-    assert lines[1].endswith(",,")
+    lines = table.to_csv(index=False, columns=["sample", "lira", "lira_decision"]).splitlines()
+    assert lines[1] == "0,,"
     assert lines[4].endswith((",True", ",False"))
 
 
@@ -133,6 +134,33 @@ def test_without_a_threshold_there_is_no_decision():
     table = tables.samples_table([replace(result, threshold=np.nan)], reference)
     assert table.lira_decision.isna().all()
     np.testing.assert_array_equal(table.lira, result.score)
+
+
+def test_probabilities_p_and_q_values_are_those_of_the_strongest_attack():
+    reference, results = inputs_and_results(attacks=["loss", "lira"])
+    table = tables.samples_table(results, reference)
+    (strongest,) = {result.attack for result in results if result.exposure}
+    assert strongest == tables.strongest_attack(attack_table(reference, results))
+    for result in results:
+        if result.attack == strongest:
+            of_target = table[table.target == reference.model_names[result.target]]
+            np.testing.assert_array_equal(of_target.p_member, result.exposure.p_member)
+            np.testing.assert_array_equal(of_target.p_value, result.exposure.p_value)
+            np.testing.assert_array_equal(of_target.q_value, q_values(result.exposure.p_value))
+
+
+def test_exposed_table_has_the_samples_up_to_the_rate_the_most_certain_first():
+    samples = pd.DataFrame({"target": ["a", "a", "a", "b", "b"], "sample": [0, 1, 2, 0, 1], "label": 0, "member": True})
+    samples["lira"] = [1.0, 3.0, 9.0, 5.0, np.nan]
+    samples["p_member"] = [0.5, 0.9, 0.99, 0.9, np.nan]
+    samples["p_value"] = samples["q_value"] = [0.2, 0.1, 0.01, 0.1, np.nan]
+    table = tables.exposed_table(samples, "lira", 0.1)
+    assert list(zip(table.target, table["sample"], table.attack, table.score, strict=True)) == [
+        ("a", 2, "lira", 9.0), ("a", 1, "lira", 3.0), ("b", 0, "lira", 5.0)
+    ]  # fmt: skip
+    assert table["p_member_at_0.1"].to_numpy() == pytest.approx([11 / 12, 0.5, 0.5])
+    assert table["p_member_at_0.01"].to_numpy() == pytest.approx([0.5, 1 / 12, 1 / 12])
+    assert not len(tables.exposed_table(samples, "lira", 0.001))
 
 
 # --- classes.csv ---------------------------------------------------------------------------------------------------

@@ -9,14 +9,23 @@ from lira.storage.config import FORMAT
 from lira.storage.runs import Run
 from tests.helpers.attack_inputs import inputs
 
+FDR = 0.1
+
 
 def attacked_run(folder, attack_inputs=None, *, names=("lira", "loss"), curve=True, images=True) -> Run:
     """A run with the tables of an attack on attack_inputs, written as attack_lira.py writes them."""
     attack_inputs = attack_inputs or inputs(n_targets=2, n_shadows=6, images=images)
     run = Run(folder, folder)
     tables = run_attacks(
-        attack_inputs, names=names, convention="lira", with_leave_one_out=False, with_curve=curve, quiet=True
+        attack_inputs,
+        names=names,
+        convention="lira",
+        fdr=FDR,
+        with_leave_one_out=False,
+        with_curve=curve,
+        quiet=True,
     )
+    run.save_json("attack.json", {"fdr": FDR})
     for name, table in tables.items():
         run.save_table(name, table)
     if attack_inputs.images is not None:

@@ -20,10 +20,10 @@ from lira.report.text import audit_lines
 from lira.storage.runs import Run
 from tests.helpers.attack_inputs import inputs
 from tests.helpers.html_tree import parse, section, table, text
-from tests.helpers.report import attacked_run, skip_figures, totals, two_runs
+from tests.helpers.report import FDR, attacked_run, skip_figures, totals, two_runs
 
-FIGURES = ["roc_log", "histogram", "curve", "exposed", "classes", "training"]
-SECTIONS = ["accuracy", "epsilon", "attacks", *FIGURES, "threat", "provenance", "reading"]
+FIGURES = ["roc_log", "histogram", "curve", "exposed", "reliability", "classes", "training"]
+SECTIONS = ["accuracy", "identified", "epsilon", "attacks", *FIGURES, "threat", "provenance", "reading"]
 
 
 def page_of(run):
@@ -164,6 +164,28 @@ def test_the_exposed_members_are_those_of_samples_csv(tmp_path):
     for item, image in zip(items, section(page_of(run), "exposed").iter("img"), strict=True):
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(image.get("src").partition(",")[2]))))
         np.testing.assert_array_equal(pixels, attack_inputs.images[int(item.partition("#")[2]), 0])
+
+
+def test_what_changes_with_the_share_of_members(tmp_path):
+    run = attacked_run(tmp_path, inputs(n_shadows=8, gap=4.0))
+    samples = pd.read_csv(tmp_path / "samples.csv")
+    members = np.sort(samples[samples.member].p_value)
+    rows = table(section(page_of(run), "identified"))[1:]
+    assert [row[2:] for row in rows] == [
+        ["50.0%", "90.0%", "99.0%"],
+        ["10.0%", "50.0%", "91.7%"],
+        ["1.0%", "8.3%", "50.0%"],
+    ]
+    for row, prior in zip(rows, (0.5, 0.1, 0.01), strict=True):
+        counts = [k for k, p in enumerate(members, 1) if p <= FDR * (prior * k / len(members) + (1 - prior) * p)]
+        assert row[:2] == [f"{prior:.0%}", f"{max(counts, default=0) / len(members):.2%}"]
+    assert float(rows[0][1][:-1]) > 20
+
+
+def test_without_p_values_the_page_says_what_they_take(tmp_path):
+    part = section(page_of(attacked_run(tmp_path, inputs(n_shadows=4))), "identified")
+    assert text(part).endswith("No sample is listed as exposed: attack_lira.py lists them with 6 shadows or more.")
+    assert "no reliability.csv" in text(section(page_of(attacked_run(tmp_path, inputs(n_shadows=4))), "reliability"))
 
 
 def test_the_audit_is_that_of_audit_csv(tmp_path):

@@ -4,8 +4,10 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.figure import Figure
 
+from lira.attacks.exposed import calibration_error, reliability_bins
 from lira.report import plots, results
 from tests.helpers.attack_inputs import N, inputs
 from tests.helpers.report import attacked_run
@@ -21,6 +23,20 @@ def test_the_curve_has_the_numbers_of_curve_csv(tmp_path):
         axes = Figure().subplots()
         panel.draw(axes)
         assert axes.lines[0].get_label() == read.strongest
+
+
+def test_the_reliability_is_that_of_the_samples_and_of_the_held_out_shadows(tmp_path):
+    read = results.read(attacked_run(tmp_path, curve=False))
+    (panel,) = plots.plots(read)["reliability"]
+    axes = Figure().subplots()
+    panel.draw(axes)
+    samples, shadows = pd.read_csv(tmp_path / "samples.csv"), pd.read_csv(tmp_path / "reliability.csv")
+    bins = reliability_bins(samples.p_member.to_numpy(), samples.member.to_numpy())
+    for line, drawn, name in zip(axes.lines[1:], (bins, shadows), ("targets", "held-out shadows"), strict=True):
+        assert line.get_xdata().tolist() == pytest.approx(drawn.p_member.tolist())
+        assert line.get_ydata().tolist() == pytest.approx(drawn.share.tolist())
+        assert f"{name} {calibration_error(drawn):.3f}" in panel.alt
+        assert line.get_label() == f"{name}, ECE {calibration_error(drawn):.3f}"
 
 
 def test_of_many_classes_the_most_and_the_least_exposed_are_drawn(tmp_path):
