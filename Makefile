@@ -11,11 +11,12 @@ demo: .venv/ready ## train and attack on digits, 5 targets; no download
 test: .venv/ready-dev ## the test suite
 	$(RUN) -m pytest
 
-test-long: .venv/ready-dev ## slow tests: kills at random times, a full disk, 256 shadows, leakage, 10,000 corrupted files
+test-long: .venv/ready-dev ## slow tests: kills at random times, a full disk, 256 shadows, leakage, 10,000 corrupted files, 1,000 command lines
 	$(RUN) benchmarks/kills.py
 	$(RUN) benchmarks/many_shadows.py --quiet
 	$(RUN) benchmarks/attacks_leakage.py
 	PYTHONPATH=. $(RUN) tests/storage/test_corruption.py 10000 2>/dev/null
+	PYTHONPATH=. $(RUN) tests/test_command_lines.py 1000
 
 bench: .venv/ready ## the quick tables: speed against a plain loop and the hardware's limit, bf16 against fp32
 	$(RUN) benchmarks/train_throughput.py --rounds 2

@@ -305,7 +305,9 @@ def _comparable(dest: str, value: Any) -> str:
 def _check_values(groups: dict[str, Any]) -> None:
     for group in groups.values():
         for item in fields(group):
-            check_range(item, getattr(group, item.name))
+            check_range(item, value := getattr(group, item.name))
+            if value == "" or value == ("",):  # of an unset variable of the shell; it would be taken for no flag at all
+                raise InputError(f"{flag_name(item)} is empty: give a value, or leave the flag out")
     n_shadows = groups["run"].n_shadows
     if n_shadows % 2:
         raise InputError(f"--n-shadows must be even, shadows come in pairs: got {n_shadows}, use {n_shadows + 1}")

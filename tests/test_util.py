@@ -146,6 +146,8 @@ INVALID_SHARDS = ("0/4", "5/4", "1", "1/", "/4", "-1/4", "a/b", "1/0")
             ("--lr-schedule", "line"),
             "--lr-schedule: invalid choice: 'line', did you mean cosine\\? choose from step, cosine",
         ),
+        (("--scores", ""), "--scores is empty: give a value, or leave the flag out"),
+        (("--compare", ""), "--compare is empty: "),
         (("--epochs", "9" * 20), f"--epochs must be at most {2**63 - 1}, got {'9' * 20}$"),
         (("--noise-seed", "9" * 400), f"--noise-seed must be at most {2**63 - 1}, got {'9' * 20}… .400 digits.$"),
         (("--lr", "9" * 400), "--lr must be a finite number, got inf"),

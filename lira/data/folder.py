@@ -158,6 +158,8 @@ def _decode(file: str) -> np.ndarray:
     """uint8 (H, W, 1) if the file is grey, (H, W, 3) otherwise."""
     try:
         with Image.open(file) as image:
+            image.verify()  # the checksums of a PNG, which decoding does not look at
+        with Image.open(file) as image:
             mode = image.mode
             ImageOps.exif_transpose(image, in_place=True)
             pixels = np.asarray(image.convert(DECODED_MODE[mode])) if mode in DECODED_MODE else None

@@ -122,6 +122,8 @@ def read_npz(path: Path) -> Images:
         raise input_error(path, "not an .npz file, or a truncated one: write it again with numpy.savez")
     try:
         archive = np.load(path, allow_pickle=False)
+        for member in archive.zip.namelist():  # compares both copies of its name: a damaged class_names would be missed
+            archive.zip.open(member).close()
     except Exception as error:  # a zip file with a corrupted table of contents
         raise input_error(path, f"cannot be read ({one_line(error)}): write it again with numpy.savez") from error
     with archive:

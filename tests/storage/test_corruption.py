@@ -1,10 +1,13 @@
-"""Corrupted files are detected and named; no result is taken from them.
+"""Corrupted and hostile files are rejected by name; no result is taken from them.
 
-`PYTHONPATH=. python tests/storage/test_corruption.py 10000` corrupts files 10,000 times."""
+`PYTHONPATH=. python tests/storage/test_corruption.py 10000 [SEED]` makes 10,000 of them."""
 
 import json
 import random
+import shutil
 import sys
+import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,13 @@ import pytest
 import torch
 from torch import nn
 
+from lira.data.folder import read_folder
+from lira.data.readers import read_npz
 from lira.errors import CorruptedFile, InputError
 from lira.storage.config import find_run
 from lira.storage.runs import open_run
-from lira.storage.scores import load_scores, save_scores
-from tests.helpers.datasets import FailsWhenUnpickled
+from lira.storage.scores import load_scores, read_scores, save_scores
+from tests.helpers.datasets import FailsWhenUnpickled, arrays, write_images
 from tests.helpers.runs import IDENTITY, RECORDED
 
 ROW = {"model": "shadow_00", "lr": 0.05, "train_loss": 1.25, "train_accuracy": 0.5, "test_loss": None, "epsilon": None}
@@ -37,7 +42,14 @@ def make_run(folder):
     rng = np.random.default_rng(0)
     phi, member = rng.normal(size=(5, 20, 1)).astype(np.float32), rng.random((5, 20)) < 0.5
     save_scores(run, phi=phi, member=member, weights=np.array(["a", "b", "c", "d", "e"]))
+    np.savez(folder / "dataset.npz", **arrays(names=["a", "b", "c"]))
+    np.savez(folder / "scores.npz", phi=phi, member=np.arange(20) % 2 == np.arange(5)[:, None] % 2)
+    write_images(folder / "images")
+    read_folder(folder / "images", folder / "data", progress=False)
     return run
+
+
+# --- damaged files: a file is valid, then some of its bytes are others -----------------------------------------------
 
 
 @pytest.fixture
@@ -64,13 +76,34 @@ def reopened(run):
     return open_run(run.models.parent, run.results.parent, IDENTITY).identity
 
 
+def top(run):
+    return run.models.parents[1]
+
+
+def own_scores(path):
+    scores = read_scores(path, n_targets=1)
+    return [scores.phi, scores.member, scores.label]
+
+
+def fingerprint(run, cache):
+    """Of the images of a folder; without a cache unless it is data."""
+    if cache != "data":
+        shutil.rmtree(top(run) / cache, ignore_errors=True)
+    return read_folder(top(run) / "images", top(run) / cache, progress=False).fingerprint
+
+
 FILES = {  # kind -> its path, and what is read from it
     "weights": (lambda run: run.weights_path(*JOB), lambda run: (run.load_weights(*JOB), run.record(*JOB))),
     "resume": (lambda run: run.resume_path(*JOB), lambda run: run.load_resume(*JOB)),
     "scores": (lambda run: run.results / "scores.npz", load_scores),
     "config": (lambda run: run.models / "config.json", reopened),
     "log": (lambda run: run.results / "train" / "shadow_00.csv", lambda run: run.load_logs()["shadow_00"].to_csv()),
+    "dataset": (lambda run: top(run) / "dataset.npz", lambda run: read_npz(top(run) / "dataset.npz").fingerprint),
+    "own scores": (lambda run: top(run) / "scores.npz", lambda run: own_scores(top(run) / "scores.npz")),
+    "image": (lambda run: top(run) / "images/train/ant/3.png", lambda run: fingerprint(run, "elsewhere")),
+    "decoded": (lambda run: next((top(run) / "data/cache").iterdir()), lambda run: fingerprint(run, "data")),
 }
+RESTORED = ("log", "decoded")  # from a copy in the weights file, and from the images
 
 
 def equal(a, b) -> bool:
@@ -82,7 +115,7 @@ def equal(a, b) -> bool:
     return a == b
 
 
-def fuzz(folder, kind, *, cases, seed=0):
+def fuzz(folder, kind, *, cases, seed):
     """Corrupt a file `cases` times. Returns how often it was rejected, and how often the valid content was read."""
     run = make_run(folder)
     find, read = FILES[kind]
@@ -107,15 +140,84 @@ def fuzz(folder, kind, *, cases, seed=0):
     return n_rejected, n_harmless
 
 
+def random_seed():
+    """A new one in every run, printed so that a failure can be repeated."""
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    return seed
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_fuzz(kind, tmp_path, capsys):
-    n_rejected, n_harmless = fuzz(tmp_path, kind, cases=CASES // len(FILES))
-    if kind == "log":
-        assert n_rejected == 0, "the copy in the weights file replaces a corrupted log"
+    n_rejected, n_harmless = fuzz(tmp_path, kind, cases=CASES // len(FILES), seed=random_seed())
+    if kind in RESTORED:
+        assert n_rejected == 0
     elif kind == "config":
         assert n_rejected > 0
     else:
         assert n_rejected > n_harmless, "only padding and what zip stores twice may change undetected"
+
+
+# --- hostile files: arrays of any type, shape and value, where others are expected -----------------------------------
+
+HOSTILE = {"dataset": (list(arrays()), read_npz), "own scores": (["phi", "member", "label"], own_scores)}
+
+
+def hostile_array(rng, valid):
+    """valid with other values, another shape or type, or something else instead."""
+    byteswapped = valid.byteswap().view(valid.dtype.newbyteorder())
+    others = [valid, valid[..., None], valid.T, valid.ravel(), valid[:0], valid[:1], np.asfortranarray(valid)[::-1]]
+    others += [byteswapped, np.array(0), np.array("text"), np.zeros((), [("a", int)]), np.empty((0,) * 30)]
+    odd = [0, -1, 1, 255, 2**31, 2**63 - 1, -(2**63), 1e30, 3e38, 1e300, np.nan, np.inf, -np.inf]
+
+    def retyped():
+        return valid.astype(rng.choice("?bBhHqQefdFDmMSUO"))
+
+    def changed():
+        array = valid.astype(rng.choice([valid.dtype, np.float64, np.float32, np.int64]))
+        places = np.array([rng.randrange(array.size) for _ in range(rng.choice([1, array.size]))])
+        array.flat[places] = rng.choice(odd)
+        return array
+
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        kind = rng.choice(["other", "type", *["values"] * 3])
+        return rng.choice(others) if kind == "other" else changed() if kind == "values" else retyped()
+
+
+def fuzz_hostile(folder, kind, *, cases, seed):
+    """Write files of hostile arrays, and read each. Returns how many were rejected and how many were accepted."""
+    names, read = HOSTILE[kind]
+    rng, path, counts = random.Random(f"{kind} {seed}"), folder / "hostile.npz", [0, 0]
+    member = np.arange(20) % 2 == np.arange(5)[:, None] % 2
+    valid = arrays() if kind == "dataset" else {"phi": np.ones((5, 20)), "member": member, "label": np.arange(20) % 3}
+    for case in range(cases):
+        content = {name: valid[name] for name in names}
+        for name in rng.sample(names, rng.choice([1, 1, 2])):
+            try:
+                content[name] = hostile_array(rng, valid[name])
+            except (TypeError, ValueError, OverflowError):  # no such array
+                continue
+        np.savez(path, **content)
+        try:
+            read(path)
+            counts[1] += 1
+        except InputError as error:
+            counts[0] += 1
+            if "\n" in str(error):
+                pytest.fail(f"{kind} {case}: more than one line: {error}")
+        except Exception as error:
+            shapes = {name: (array.dtype, array.shape) for name, array in content.items()}
+            raise AssertionError(f"{kind} {case}: {shapes}: {error!r}") from error
+    return tuple(counts)
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_arrays(kind, tmp_path):
+    n_rejected, n_accepted = fuzz_hostile(tmp_path, kind, cases=CASES // 10, seed=random_seed())
+    assert min(n_rejected, n_accepted) > 0
+
+
+# --- what is done about corrupted files ------------------------------------------------------------------------------
 
 
 def test_corrupted_weights_are_named_moved_aside_and_trained_again(run, capsys):
@@ -169,9 +271,12 @@ def test_pickled_code_is_not_run(run):
 
 
 if __name__ == "__main__":
-    import tempfile
-
-    total = int(sys.argv[1])
+    total, *chosen = map(int, sys.argv[1:])
+    chosen_seed = chosen[0] if chosen else random_seed()
+    n_cases = total // (len(FILES) + len(HOSTILE))
     for kind in FILES:
-        n_rejected, n_harmless = fuzz(Path(tempfile.mkdtemp()), kind, cases=total // len(FILES), seed=1)
+        n_rejected, n_harmless = fuzz(Path(tempfile.mkdtemp()), kind, cases=n_cases, seed=chosen_seed)
         print(json.dumps({"kind": kind, "rejected or restored": n_rejected, "read as it was written": n_harmless}))
+    for kind in HOSTILE:
+        n_rejected, n_accepted = fuzz_hostile(Path(tempfile.mkdtemp()), kind, cases=n_cases, seed=chosen_seed)
+        print(json.dumps({"kind": f"hostile {kind}", "rejected": n_rejected, "accepted": n_accepted}))
