@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lira.attacks.tables import summary_table
 from tests.helpers.intervals import METRICS, RATES, Experiment, coverage, misses, tprs_of_a_large_experiment
-from tests.helpers.mechanisms import Mechanism, audit_bounds
+from tests.helpers.mechanisms import RandomizedResponse, audit_bounds
 
 ATTACKS = ("lira", "lira-bayes", "loss")
 Z = norm.ppf(0.975)
@@ -38,14 +38,14 @@ SETTINGS = [  # (samples, distance, rounded to multiples of)
 ]
 
 MECHANISMS = [
-    Mechanism(0.0),
-    Mechanism(1.0),
-    Mechanism(4.0),
-    Mechanism(2.0, silent=0.5),
-    Mechanism(4.0, delta=2e-4),
-    Mechanism(2.0, delta=2e-3),
-    Mechanism(2.0, delta=2e-3, together=20),
-    Mechanism(2.0, delta=1e-2, together=20),
+    RandomizedResponse(0.0),
+    RandomizedResponse(1.0),
+    RandomizedResponse(4.0),
+    RandomizedResponse(2.0, silent=0.5),
+    RandomizedResponse(4.0, delta=2e-4),
+    RandomizedResponse(2.0, delta=2e-3),
+    RandomizedResponse(2.0, delta=2e-3, together=20),
+    RandomizedResponse(2.0, delta=1e-2, together=20),
 ]
 N_AUDITED = 200
 

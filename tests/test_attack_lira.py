@@ -516,7 +516,7 @@ def table_lines(out):
     assert (
         " ".join(exposed.split()) == "No sample is listed as exposed: attack_lira.py lists them with 6 shadows or more."
     )
-    assert audit.startswith("At 95% confidence the epsilon of this training is at least ")
+    assert audit.startswith("Guarantee: training without differential privacy guarantees no upper bound")
     return table.splitlines()
 
 

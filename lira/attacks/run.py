@@ -13,6 +13,7 @@ from numpy import ndarray
 from tqdm import tqdm
 
 from lira.attacks import tables
+from lira.attacks.audits import audit_table
 from lira.attacks.design import MembershipDesign
 from lira.attacks.held_out import Attacker, AttackResult, Names, Progress
 from lira.attacks.inputs import AttackInputs, AttackOptions, validate_scores
@@ -108,7 +109,7 @@ def run_attacks(
         strongest = tables.strongest_attack(by_file["attack.csv"])
         by_file["exposed.csv"] = tables.exposed_table(by_file["samples.csv"], strongest, fdr)
         by_file["reliability.csv"] = exposure.reliability
-    if (audit := tables.audit_table(results, inputs)) is not None:
+    if (audit := audit_table(results, inputs)) is not None:
         by_file["audit.csv"] = audit
     if with_leave_one_out:
         with _progress_bar("leave one out", quiet) as progress:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from lira.attacks import exposed
-from lira.attacks.design import MembershipDesign
 from lira.attacks.inputs import AttackInputs
 from lira.attacks.metrics import (
     METRICS,
@@ -20,11 +19,8 @@ from lira.attacks.metrics import (
     sampling_interval,
 )
 from lira.attacks.statistics import Statistics
-from lira.errors import warn
-from lira.privacy import audit
 
 PRIORS = (0.5, 0.1, 0.01)  # shares of members among the samples: that of the experiment, and what changes below it
-POOLED = "pooled"  # the target of the row of audit.csv that is of all targets together
 
 if TYPE_CHECKING:  # it imports scikit-learn, which the report does not need
     from lira.attacks.held_out import AttackResult
@@ -133,78 +129,6 @@ def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
             rows.append((attack, class_name, *accuracy, mean_auc, n_guesses))
     columns = ["attack", "class", "accuracy", "accuracy_low", "accuracy_high", "auc", "n_guesses"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def audit_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.DataFrame | None:
-    """audit.csv: one row per target and, of several, one of all of them, whose target is POOLED: a lower bound on the
-    epsilon of their training beside the guaranteed epsilon.
-
-    epsilon_max: the lower bound if all samples were guessed correctly. epsilon_upper and delta of the pooled row: of
-    the weakest guarantee. Where the members were not drawn as the audit assumes, a warning says so, and epsilon_lower
-    and epsilon_max are empty; the pooled row leaves such targets out. None without held-out scores."""
-    counts = {result.attack: result.held_out_counts for result in results if result.held_out_counts}
-    if not counts:
-        return None
-    n_targets, n_audited = inputs.n_targets, inputs.phi.shape[1]
-    guarantees = np.array([[np.nan, 0.0]] * n_targets) if inputs.guarantees is None else inputs.guarantees
-    how: dict[str, Any] = dict(n_audited=n_audited, inclusion=inputs.inclusion)
-    attack, n_high, n_low = audit.choose_guesses(counts, n_targets=n_targets, delta=guarantees[:, 1].max(), **how)
-    guesses = {  # (n_correct, n_guesses) by target
-        result.target: audit.count_guesses(result.score, inputs.member[result.target], n_high=n_high, n_low=n_low)
-        for result in results
-        if result.attack == attack
-    }
-    rows = []
-    for name, targets, objection in _audited_targets(inputs):
-        if objection:
-            warn(f"no audit of {name}: {objection}")
-        n_correct, n_guesses = zip(*(guesses[target] for target in targets), strict=True)
-        (epsilon, delta), all_samples = guarantees[targets].max(axis=0), [n_audited] * len(targets)
-        lower, highest = (
-            np.nan if objection else audit.epsilon_lower_bound(*pair, delta=delta, **how)
-            for pair in ((n_correct, n_guesses), (all_samples, all_samples))
-        )
-        row: dict[str, Any] = {"target": name, "kind": "one-run", "attack": attack}
-        row |= {"epsilon_lower": lower, "epsilon_upper": epsilon, "delta": delta, "confidence": audit.CONFIDENCE}
-        row |= {"n_audited": sum(all_samples), "n_guesses": sum(n_guesses), "n_correct": sum(n_correct)}
-        rows.append(row | {"epsilon_max": highest})
-    return pd.DataFrame(rows)
-
-
-def _audited_targets(inputs: AttackInputs) -> list[tuple[str, list[int], str]]:
-    """(name, targets, objection) of each row of audit.csv; objection: why these targets have no bound, else empty."""
-    targets = list(range(inputs.n_targets))
-    objections = [_objection(inputs, target) for target in targets]
-    rows = [(inputs.model_names[target], [target], objections[target]) for target in targets]
-    if len(targets) == 1:
-        return rows
-    audited = [target for target in targets if not objections[target]]
-    objection = "" if audited else "no target has a bound"
-    if any(not _is_fair_against(inputs.member[target], inputs.member[audited[:n]]) for n, target in enumerate(audited)):
-        objection = "the members of these targets were not drawn independently of each other"
-    return [*rows, (POOLED, audited or targets, objection)]
-
-
-def _objection(inputs: AttackInputs, target: int) -> str:
-    """Why the members of this target are not drawn as the audit assumes, from what `member` shows; else empty."""
-    member, shadows, n_samples = inputs.member[target], inputs.member[inputs.n_targets :], inputs.phi.shape[1]
-    n_members = int(member.sum())
-    counted = f"{n_members:,} of {n_samples:,} samples are members"
-    if inputs.inclusion == "half" and n_members not in (n_samples // 2, n_samples - n_samples // 2):
-        remedy = "if each was a member with probability 1/2, independently, give --target-inclusion coin"
-        return f"{counted}, not half of them; {remedy}"
-    if inputs.inclusion == "coin" and not audit.is_fair(n_members, n_samples):
-        return f"{counted}, which independent draws with probability 1/2 do not give"
-    others = shadows[np.any(shadows == member, axis=1)]  # a complementary partner is held out
-    design = MembershipDesign(np.concatenate([member[None], shadows]), 1, seed=0)
-    if not (_is_fair_against(member, others) and design.independent):
-        return "its members follow from those of the other models, so that they were not drawn independently"
-    return ""
-
-
-def _is_fair_against(member: np.ndarray, others: np.ndarray) -> bool:
-    """Whether the members may have been drawn independently of those of each other model. (N,) and (R, N), bool."""
-    return audit.is_fair((others == member).sum(axis=1), len(member), n_tests=max(len(others), 1))
 
 
 def strongest_attack(table: pd.DataFrame) -> str:

@@ -77,20 +77,24 @@ def pooled_p_value(
     """The p-value of all targets together, float64 (G, C).
 
     epsilon: (G,), rising. n_correct, n_guesses: (C, T), of C candidate attacks on each of T targets. n_audited: of one
-    target. inclusion: "coin", or "half" where exactly half of the samples (n_audited // 2) are members: to condition
-    independent inclusion on that event, whose probability is C(m, m // 2) / 2^m, raises the probability of any outcome
-    at most by the factor 2^m / C(m, m // 2)."""
+    target. inclusion: "coin", or "half" where exactly half of the samples (n_audited // 2) are members, see
+    log_halves_factor()."""
     n_targets = n_correct.shape[1]
     if inclusion == "coin":
         totals = n_correct.sum(axis=1), n_guesses.sum(axis=1)
         return p_value(epsilon[:, None], *totals, n_audited=n_targets * n_audited, delta=delta)
-    half = n_audited // 2
-    log_ways = gammaln(n_audited + 1) - gammaln(half + 1) - gammaln(n_audited - half + 1)
     p = p_value(epsilon[:, None, None], n_correct, n_guesses, n_audited=n_audited, delta=delta)  # (G, C, T)
-    p = np.clip(p * np.exp(n_audited * np.log(2.0) - log_ways), 1e-300, 1.0)
+    p = np.clip(p * np.exp(log_halves_factor(n_audited)), 1e-300, 1.0)
     # (epsilon, delta)-private training is so for every larger epsilon: the p-value there holds for epsilon too.
     p = np.minimum.accumulate(p[::-1])[::-1]
     return chi2.sf(-2 * np.log(p).sum(axis=2), 2 * n_targets)  # Fisher
+
+
+def log_halves_factor(n_audited: int) -> float:
+    """How much more probable, in nats, any outcome is at most if exactly half of m samples are members: to condition
+    independent inclusion on that event is to divide by its probability, C(m, m // 2) / 2^m."""
+    half = n_audited // 2
+    return n_audited * np.log(2.0) - gammaln(n_audited + 1) + gammaln(half + 1) + gammaln(n_audited - half + 1)
 
 
 def epsilon_lower_bound(
@@ -109,24 +113,27 @@ def epsilon_lower_bound(
     epsilon; the bound is valid all the same, since training is private for every epsilon above its own too."""
     correct, guesses = np.atleast_2d(n_correct), np.atleast_2d(n_guesses)  # (1, T)
 
-    def p(epsilon: np.ndarray) -> np.ndarray:
+    def is_rejected(epsilon: np.ndarray) -> np.ndarray:
         p = pooled_p_value(epsilon, correct, guesses, n_audited=n_audited, delta=delta, inclusion=inclusion)
-        return p[:, 0]
+        return p[:, 0] < 1 - confidence
 
-    return _largest_rejected(p, 1.0 - confidence, n_samples=correct.size * n_audited)
+    return largest_rejected(is_rejected, _max_epsilon(1 - confidence, correct.size * n_audited))
 
 
-def _largest_rejected(
-    p: Callable[[np.ndarray], np.ndarray], significance: float, *, n_samples: int, n_zooms: int = 6
-) -> float:
-    """The largest epsilon >= 0 with p below the significance, 0 without one; exact to its range / (N_GRID - 1)^n_zooms.
+def _max_epsilon(significance: float, n_samples: int) -> float:
+    """Above it not even correct guesses on all samples reject."""
+    return max(float(logit(significance ** (1 / n_samples))), 0.0) + 0.1
 
-    p: of a rising grid (G,), returns (G,). n_samples: not even correct guesses on all of them reject the range's end.
-    p need not rise: what counts is the largest epsilon with p below the significance, however large p is below it."""
-    low, high = 0.0, max(float(logit(significance ** (1 / n_samples))), 0.0) + 0.1
+
+def largest_rejected(is_rejected: Callable[[np.ndarray], np.ndarray], high: float, *, n_zooms: int = 6) -> float:
+    """The largest value from 0 to high that is rejected, 0 without one; exact to high / (N_GRID - 1)^n_zooms.
+
+    is_rejected: of a rising grid (G,), returns bool (G,). What counts is the largest rejected value, even if some below
+    it are not rejected."""
+    low = 0.0
     for _ in range(n_zooms):
         grid = np.linspace(low, high, N_GRID)
-        rejected = np.flatnonzero(p(grid[:-1]) < significance)
+        rejected = np.flatnonzero(is_rejected(grid[:-1]))
         if not len(rejected):
             break
         low, high = grid[rejected[-1]], grid[rejected[-1] + 1]
@@ -148,14 +155,25 @@ class HeldOutCounts:
 def count_held_out(scores: Sequence[np.ndarray], truths: Sequence[np.ndarray]) -> HeldOutCounts:
     """scores: per held-out shadow, float64 (n,), higher = member, NaN = not scored. truths: bool (n,), its members."""
     ranked = [truth[_rank(score)] for score, truth in zip(scores, truths, strict=True)]
-    n = min(map(len, ranked))
-    tail = np.round(np.geomspace(1, max(n / 2, 1), CANDIDATES_PER_TAIL)).astype(np.int64)
-    k = np.unique(np.clip(np.concatenate([[0], tail, n - tail, [n]]), 0, n))
+    k = candidates(min(map(len, ranked)))
     members, nonmembers = (
         np.mean([np.append(0, np.cumsum(side))[k] for side in sides], axis=0)
         for sides in ([truth[::-1] for truth in ranked], [~truth for truth in ranked])
     )
     return HeldOutCounts(k, members, nonmembers)
+
+
+def candidates(n: int, *, first: int = 1) -> np.ndarray:
+    """Numbers of guesses on n samples, int64 (G,), rising: 40 from `first` to n / 2, as many from n, and 0 and n."""
+    tail = np.round(np.geomspace(min(first, max(n / 2, 1)), max(n / 2, 1), CANDIDATES_PER_TAIL)).astype(np.int64)
+    return np.unique(np.clip(np.concatenate([[0], tail, n - tail, [n]]), 0, n))
+
+
+def undominated(n_correct: np.ndarray, n_guesses: np.ndarray) -> np.ndarray:
+    """Places of the choices, by falling n_correct at the same n_wrong, but for those to which another has as many
+    correct guesses and no more wrong ones. float64 (C,) each."""
+    order = np.lexsort([-n_correct, n_guesses - n_correct])
+    return order[np.diff(np.maximum.accumulate(n_correct[order]), prepend=-1) > 0]
 
 
 def _rank(score: np.ndarray) -> np.ndarray:
@@ -177,9 +195,7 @@ def choose_guesses(
         n_correct.append(held_out.members[high] + held_out.nonmembers[low])
         n_guesses.append(held_out.k[high] + held_out.k[low])
     correct, guesses = np.concatenate(n_correct), np.concatenate(n_guesses)
-    # Leave out the choices to which another has as many correct guesses and no more wrong ones.
-    order = np.lexsort([-correct, guesses - correct])
-    order = order[np.diff(np.maximum.accumulate(correct[order]), prepend=-1) > 0]
+    order = undominated(correct, guesses)
     # The targets are expected to be alike. With exact halves, what is best for one of them is best for all.
     n_alike = n_targets if inclusion == "coin" else 1
     correct, guesses = (np.repeat(value[order][:, None], n_alike, axis=1) for value in (correct, guesses))  # (C, T)
@@ -187,8 +203,8 @@ def choose_guesses(
     def p(epsilon: np.ndarray) -> np.ndarray:
         return pooled_p_value(epsilon, correct, guesses, n_audited=n_audited, delta=delta, inclusion=inclusion)
 
-    n_samples = n_alike * n_audited
-    best = _largest_rejected(lambda grid: p(grid).min(axis=1), 1 - CONFIDENCE, n_samples=n_samples, n_zooms=2)
+    max_epsilon = _max_epsilon(1 - CONFIDENCE, n_alike * n_audited)
+    best = largest_rejected(lambda grid: p(grid).min(axis=1) < 1 - CONFIDENCE, max_epsilon, n_zooms=2)
     return choices[order[p(np.array([best]))[0].argmin()]]
 
 

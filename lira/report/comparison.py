@@ -108,7 +108,8 @@ def _folders(runs: list[Results]) -> list[str]:
 def _epsilon(run: Results) -> tuple[float, float]:
     """(lower, upper): the bound of the audit and the guarantee of the training; NaN where there is none."""
     audit = run.tables.get("audit.csv")
-    return np.nan if audit is None else text.verdict(audit).epsilon_lower, run.accounted_epsilon
+    row = None if audit is None else text.verdict(audit)
+    return np.nan if row is None else row.epsilon_lower, run.accounted_epsilon
 
 
 def _row(name: str, run: Results, row: pd.Series, bounds: tuple[float, ...]) -> dict:

@@ -38,13 +38,16 @@ def report_page(results: Results, panels: Mapping[str, list[Panel]]) -> str:
     """The page of one run. panels: as plots.plots() returns them."""
     on_page = [(plot, _section(plot, results, panels.get(plot.name, []))) for plot in PLOTS if plot.title]
     reading = [(plot.name, plot.title, plot.reading) for plot, part in on_page if part["plots"] or part["images"]]
+    epsilon = sections.epsilon(results)
+    if epsilon["scale"]:
+        reading.insert(0, ("epsilon", "Bounds on epsilon", sections.READING_EPSILON))
     return render(
         "report.html",
         title=sections.title(results),
         subtitle=sections.subtitle(results),
         accuracy=sections.accuracy(results),
         exposed=sections.exposed(results),
-        epsilon=sections.epsilon(results),
+        epsilon=epsilon,
         attacks=sections.attacks(results),
         figures=[part for _, part in on_page],
         threat=sections.threat(results),

@@ -28,12 +28,14 @@ _COLUMNS = {  # table -> the columns that the report reads
     "reliability.csv": "p_member n_samples share share_low share_high",
     "audit.csv": "target kind attack epsilon_lower epsilon_upper epsilon_max delta confidence n_audited n_guesses "
     "n_correct",
+    "mechanism.csv": "target check scope claimed estimate low high deviates",
     "models.csv": "role index test_accuracy train_accuracy seconds",
 }
 _WRITTEN_BY = {  # others: attack_lira.py
     "curve.csv": "attack_lira.py with --curve",
     "reliability.csv": f"attack_lira.py with {MIN_SHADOWS} shadows or more",
     "models.csv": "train_model.py",
+    "mechanism.csv": "train_model.py with DP and canaries",
 }
 
 

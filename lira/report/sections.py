@@ -15,6 +15,12 @@ from lira.report.results import Results
 _RATES = [f"{100 * rate:g} %" for rate in FALSE_POSITIVE_RATES]
 PROBABILITIES = (0.5, 0.9, 0.99)  # of membership, for the table of what changes with the share of members
 HEAD = ["attack", "accuracy", "AUC", f"TPR at {_RATES[0]} FPR", *(f"at {rate}" for rate in _RATES[1:])]
+AUDIT_KINDS = {  # of audit.csv -> their labels on the scale
+    "canary-f-dp": "canaries, Gaussian curve",
+    "canary-one-run": "canaries, any mechanism",
+    "f-dp": "published model, Gaussian curve",
+    "one-run": "published model, any mechanism",
+}
 
 
 def cell(value: str, below: str = "") -> dict:
@@ -90,29 +96,67 @@ def _accuracy_lines(results: Results, row: pd.Series, guessing: float) -> list[s
 
 
 def accuracy_scale(rows: list[tuple[str, pd.Series]], guessing: float) -> dict:
-    """Accuracies on a scale that ends at 100 %: marks, ticks and guess, their places in percent of its width.
-
-    rows: (label, row of summary_table())."""
+    """Accuracies on a scale that ends at 100 %. rows: (label, row of summary_table())."""
     defined = [(label, row) for label, row in rows if not np.isnan(row.accuracy)]
     ends = [row[["accuracy_low", "accuracy_high"]].fillna(row.accuracy).tolist() for _, row in defined]
     start = np.floor(min([0.5, *(low for low, _ in ends)]) * 10) / 10
+    marks = [
+        (label, text.percent(row.accuracy), row.accuracy, *pair)
+        for (label, row), pair in zip(defined, ends, strict=True)
+    ]
+    ticks = {text.percent(value, 0): value for value in np.arange(round(start * 10), 11) / 10}
+    return scale(marks, ticks, start=start, end=1.0, line=guessing)
+
+
+def scale(
+    marks: Sequence[tuple[str, str, float, float, float]],
+    ticks: Mapping[str, float],
+    *,
+    start: float,
+    end: float,
+    line: float,
+) -> dict:
+    """Places on a scale from start to end, in percent of its width.
+
+    marks: (label, number in words, value, low and high end of its bar); ticks: label -> value; line: value of the
+    dotted line, NaN for none."""
 
     def left(value: float) -> float:
-        return round(100 * (value - start) / (1 - start), 2)
+        return round(100 * (value - start) / (end - start), 2)
 
-    marks = []
-    for (label, row), pair in zip(defined, ends, strict=True):
-        value, low, high = map(left, (row.accuracy, *pair))
-        span = {"left": value, "low": low, "width": round(high - low, 2)}
-        marks.append({"text": label, "value": text.percent(row.accuracy)} | span)
-    values = np.arange(round(start * 10), 11) / 10
-    ticks = [{"left": left(value), "text": text.percent(value, 0)} for value in values]
-    return {"marks": marks, "ticks": ticks, "guess": left(guessing)}
+    return {
+        "marks": [
+            {"text": label, "value": words, "left": left(value)}
+            | {"low": left(low), "width": round(left(high) - left(low), 2)}
+            for label, words, value, low, high in marks
+        ],
+        "ticks": [{"left": left(value), "text": label} for label, value in ticks.items()],
+        "line": None if np.isnan(line) else left(line),
+    }
+
+
+def epsilon_scale(audit: pd.DataFrame) -> dict | None:
+    """Each kind of bound, its bar up to the most that so many could have shown; the dotted line is the guarantee."""
+    rows = {label: text.verdict(audit, kind) for kind, label in AUDIT_KINDS.items()}
+    marks = [
+        (label, text.epsilon(row.epsilon_lower), row.epsilon_lower, row.epsilon_lower, row.epsilon_max)
+        for label, row in rows.items()
+        if row is not None and not np.isnan(row.epsilon_lower)
+    ]
+    upper = audit.epsilon_upper.max()
+    if not np.isnan(upper):
+        marks.insert(0, ("guarantee", text.epsilon(upper), upper, 0.0, upper))
+    if not marks:
+        return None
+    end = max(high for *_, high in marks) or 1.0
+    step = next(unit * 10.0**power for power in range(-3, 6) for unit in (1, 2, 5) if end <= 8 * unit * 10.0**power)
+    ticks = {f"{value:g}": value for value in np.arange(0, end + step / 1e6, step)}
+    return scale(marks, ticks, start=0.0, end=end, line=upper)
 
 
 def epsilon(results: Results) -> dict:
     """The audit in sentences and as a table, or why there is none."""
-    table = results.tables.get("audit.csv")
+    table, mechanism = (results.tables.get(name) for name in ("audit.csv", "mechanism.csv"))
     if table is None:
         lines = [f"No lower bound on epsilon. {results.missing['audit.csv']}"]
         if not np.isnan(results.accounted_epsilon):
@@ -120,16 +164,18 @@ def epsilon(results: Results) -> dict:
                 f"By the accountant it is at most {text.epsilon(results.accounted_epsilon)}.",
                 NOT_FOR_PUBLICATION,
             ]
-        return {"lines": lines, "rows": [], "head": []}
+        return {"lines": lines, "rows": [], "head": [], "scale": None}
     rows = []
     for row in table.itertuples():
         guesses = cell(f"{row.n_correct:,} of {row.n_guesses:,}", f"{row.n_audited:,} audited")
         bounds = (text.epsilon(value) for value in (row.epsilon_lower, row.epsilon_max, row.epsilon_upper))
-        rows.append(line(row.target, [row.attack, *bounds, f"{row.delta:g}", guesses]))
-    head = ["target", "attack", "epsilon at least", "could have shown", "at most", "delta", "correct guesses"]
-    lines = text.audit_lines(table, nominal=results.nominal)
+        p_value = text.number(getattr(row, "p_value", np.nan), ".2g")
+        rows.append(line(row.target, [cell(row.kind, row.attack), *bounds, f"{row.delta:g}", guesses, p_value]))
+    head = ["target", "bound", "epsilon at least", "could have shown", "at most", "delta", "correct guesses", "p-value"]
+    lines = text.audit_lines(table, mechanism, nominal=results.nominal)
     private = not np.isnan(results.accounted_epsilon)
-    return {"lines": [*lines, *([NOT_FOR_PUBLICATION] if private else [])], "rows": rows, "head": head}
+    lines += [NOT_FOR_PUBLICATION] if private else []
+    return {"lines": lines, "rows": rows, "head": head, "scale": epsilon_scale(table)}
 
 
 def exposed(results: Results) -> dict:
@@ -251,6 +297,14 @@ IMPLICATION = (
 )
 FROM_ELSEWHERE = "These scores were computed elsewhere; whether this threat model describes them is not known here."
 
+READING_EPSILON = (
+    "Each dot is a lower bound, at 95 % confidence by itself; its bar ends at the most that so many samples or "
+    "canaries could have shown. The dotted line is the upper bound of the accountant. Canaries test the mechanism as "
+    "an attacker would who sees every step; the published model is attacked from outside. The bound for any mechanism "
+    "is that of Steinke et al. (arXiv 2305.08846). That for Gaussian curves (Mahloujifar et al., arXiv 2410.22235) is "
+    "tighter, since it assumes how privacy depends on delta. A violation holds at 95 % over all tests of the run "
+    "together. Its p-value is that of the guarantee or, for Gaussian curves, of the curve of the accounted mechanism."
+)
 READING_INTERVALS = (
     "The 95 % interval covers the mean accuracy of this attack if the whole experiment is repeated, with other samples "
     "of the same kind, other targets and other shadows; the variation between models is measured on the shadows held "

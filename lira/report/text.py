@@ -8,13 +8,15 @@ import textwrap
 from collections.abc import Collection
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lira.attacks.audits import COLUMNS, POOLED, refuted
 from lira.attacks.exposed import MIN_SHADOWS, share_identified
 from lira.attacks.metrics import FALSE_POSITIVE_RATES, MIN_PAIRS
-from lira.attacks.tables import POOLED, PRIORS
+from lira.attacks.tables import PRIORS
 from lira.report.results import Results
 
 WIDTH = 80  # columns of the terminal
@@ -25,6 +27,8 @@ UNRESOLVED_NOTE = f"{UNRESOLVED} not resolvable with so few non-members: this is
 STRONGEST = "strongest by the AUC of the held-out shadows"
 INTERVALS = "95 % intervals cover repetitions: other samples, targets and shadows"
 NO_INTERVALS = f"no interval with fewer than {MIN_PAIRS} pairs of held-out shadows ({2 * MIN_PAIRS} shadows)"
+
+NO_CANARIES = "not audited; the targets carry no canaries (train_model.py --canaries)."
 
 
 def number(value: float, spec: str) -> str:
@@ -68,44 +72,96 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def verdict(audit: pd.DataFrame) -> pd.Series:
-    """The row of audit.csv that stands for all targets: the pooled one, or that of the only target."""
-    pooled = audit[audit.target == POOLED]
-    return (pooled if len(pooled) else audit).iloc[0]
+def verdict(audit: pd.DataFrame, kind: str = "one-run") -> pd.Series | None:
+    """The row of audit.csv of this kind that stands for all targets: the pooled one, or that of the only target."""
+    rows = audit[audit.kind == kind]
+    pooled = rows[rows.target == POOLED]
+    return (pooled if len(pooled) else rows).iloc[0] if len(rows) else None
 
 
-def audit_lines(audit: pd.DataFrame, *, nominal: bool = False) -> list[str]:
-    """The audit in sentences: the lower bound on epsilon, the accountant's upper bound, and every violation.
+def audit_lines(audit: pd.DataFrame, mechanism: pd.DataFrame | None = None, *, nominal: bool = False) -> list[str]:
+    """The audit in three lines: the accountant's upper bound; with DP, what canaries show of the mechanism; what the
+    attacks show of the published models. Then one line for each violation and for what is suspicious.
 
-    audit: audit.csv, one row per target and, of several, one of all targets pooled. nominal: see Results.nominal."""
-    row, n_targets = verdict(audit), int((audit.target != POOLED).sum())
-    if isnan(row.epsilon_lower):
-        lines = ["No lower bound on epsilon: the members of these targets were not drawn as the audit assumes."]
+    audit: audit.csv, in which later columns may be missing; mechanism: mechanism.csv; nominal: see Results.nominal."""
+    audit = audit.reindex(columns=list(dict.fromkeys([*audit.columns, *COLUMNS])))
+    upper = audit.epsilon_upper.max()
+    if isnan(upper):
+        lines = ["Guarantee: training without differential privacy guarantees no upper bound on epsilon."]
     else:
-        n_pooled = int(audit[audit.target != POOLED].epsilon_lower.notna().sum())
+        delta = audit.delta[audit.epsilon_upper == upper].max()
+        known = " It is nominal: --noise-seed makes the noise known." if nominal else ""
         lines = [
-            f"At {row.confidence:.0%} confidence the epsilon of this training is at least {epsilon(row.epsilon_lower)} "
-            + (f"({plural(n_pooled, 'target')} pooled; " if n_targets > 1 else "(")
-            + f"{row.attack}, {row.n_guesses:,} of {row.n_audited:,} samples guessed, "
-            f"{percent(row.n_correct / max(row.n_guesses, 1))} of the guesses correct). The most that so many "
-            f"samples could have shown is {epsilon(row.epsilon_max)}."
+            f"Guarantee: epsilon is at most {epsilon(upper)}, at delta {delta:g}, by the accountant; each model's, for "
+            f"its own training set.{known}",
+            f"Mechanism: {_shown(audit, 'canary-') or NO_CANARIES}",
         ]
-        if row.epsilon_lower <= 0:
-            lines[0] += " The audit detects no leakage, which does not prove that there is none."
-    if isnan(row.epsilon_upper):
-        return [*lines, "Training without differential privacy guarantees no upper bound."]
-    upper = f"{epsilon(row.epsilon_upper)}, at delta {row.delta:g}"
-    lines.append(f"By the accountant it is at most {upper}: each model's guarantee, for its own training set.")
-    if nominal:
-        lines[-1] += " It is nominal: --noise-seed makes the noise known."
-    for violation in audit[audit.epsilon_lower > audit.epsilon_upper].itertuples():
-        pooled = violation.target == POOLED
+    lines.append(f"Published model: {_shown(audit, '') or 'not audited; no shadow was scored as the target.'}")
+    return [*lines, *_violations(audit, mechanism), *_suspicious(audit)]
+
+
+def _shown(audit: pd.DataFrame, prefix: str) -> str:
+    """What the canaries or the samples show, with the most that so many could have shown; empty without an audit."""
+    whatever, gaussian = (verdict(audit, f"{prefix}{kind}") for kind in ("one-run", "f-dp"))
+    if whatever is None:
+        return ""
+    if isnan(whatever.epsilon_lower):
+        return "no lower bound on epsilon; the members of these targets were not drawn as the audit assumes."
+    alone = audit[(audit.kind == whatever.kind) & (audit.target != POOLED)]
+    of_targets = f" of {plural(alone.epsilon_lower.notna().sum(), 'target')}" if len(alone) > 1 else ""
+    text = f"at {whatever.confidence:.0%} confidence, from {whatever.n_audited:,} {'canaries' if prefix else 'samples'}"
+    text += f"{of_targets}, epsilon is at least {epsilon(whatever.epsilon_lower)}, whatever the mechanism"
+    text += f" ({_guesses(whatever)})."
+    if gaussian is not None and gaussian.mu_lower > 0:
+        text += f" Not mu-GDP for any mu up to {gaussian.mu_lower:.2f}; the Gaussian mechanism of that mu has epsilon "
+        text += f"{epsilon(gaussian.epsilon_lower)} at delta {gaussian.delta:g} ({_guesses(gaussian)})."
+    elif not whatever.epsilon_lower > 0:
+        text += " No leakage is detected, which does not prove that there is none."
+    return text
+
+
+def _guesses(row: pd.Series) -> str:
+    """What a bound rests on. row: of audit.csv."""
+    correct = f"{row.attack}, {row.n_correct:,} of {row.n_guesses:,} guesses correct"
+    return f"{correct}; so many could have shown {epsilon(row.epsilon_max)}"
+
+
+def _violations(audit: pd.DataFrame, mechanism: pd.DataFrame | None) -> list[str]:
+    """One line for each row of audit.csv that refutes the guarantee, and for each deviation of mechanism.csv."""
+    lines = []
+    for row in refuted(audit).itertuples():
+        claim = f"the guaranteed epsilon of {epsilon(row.epsilon_upper)}"
+        if row.kind.endswith("f-dp"):
+            claim = "the curve of the accounted mechanism"
         lines.append(
-            f"VIOLATION: {'the pooled targets show' if pooled else f'{violation.target} shows'} epsilon "
-            f"{epsilon(violation.epsilon_lower)} or more, above the guaranteed {epsilon(violation.epsilon_upper)}: "
-            f"{'their' if pooled else 'its'} training is less private than guaranteed."
+            f"VIOLATION: {_subject(row)} refute {claim} ({row.test_correct:,.0f} of {row.test_guesses:,.0f} guesses "
+            f"correct, p-value {row.p_value:.1g}, below {row.significance:.1g}): training is less private than that."
+        )
+    for row in mechanism[mechanism.deviates].itertuples() if mechanism is not None else ():
+        estimate = f"{row.estimate:.4g} {interval(row.low, row.high, '.4g')}"
+        lines.append(
+            f"VIOLATION: {row.target}, {row.check} ({row.scope}): {estimate} where {row.claimed:.4g} is claimed; the "
+            "mechanism is not the accounted one."
         )
     return lines
+
+
+def _suspicious(audit: pd.DataFrame) -> list[str]:
+    """One line for each bound above the guarantee that does not refute it."""
+    lines = []
+    above = audit[(audit.epsilon_lower > audit.epsilon_upper) & ~(audit.p_value < audit.significance)]
+    for row in above.itertuples():
+        reason = "not at 95 % over all tests of this run"
+        if row.kind.endswith("f-dp"):
+            reason = "by Gaussian curves, which are no lower bound for other mechanisms"
+        shown = f"{epsilon(row.epsilon_lower)}, above the guaranteed {epsilon(row.epsilon_upper)}"
+        lines.append(f"suspicious: {_subject(row)} show an epsilon of {shown}, but {reason}.")
+    return lines
+
+
+def _subject(row: Any) -> str:
+    scores = "canaries" if row.kind.startswith("canary") else "scores"
+    return f"the {scores} of {'all targets' if row.target == POOLED else row.target}"
 
 
 def exposed_lines(results: Results) -> list[str]:
@@ -142,13 +198,14 @@ def report(results: Results, page: Path) -> str:
     lines.append(terminal_table(results.summary, results.strongest, colour=has_colours()))
     lines += ["", *(textwrap.fill(line, WIDTH) for line in exposed_lines(results))]
     if "audit.csv" in results.tables:
-        lines += ["", audit_summary(results.tables["audit.csv"], nominal=results.nominal)]
+        audit, mechanism = (results.tables.get(name) for name in ("audit.csv", "mechanism.csv"))
+        lines += ["", audit_summary(audit, mechanism, nominal=results.nominal)]
     return "\n".join(lines)
 
 
-def audit_summary(audit: pd.DataFrame, *, nominal: bool = False) -> str:
+def audit_summary(audit: pd.DataFrame, mechanism: pd.DataFrame | None = None, *, nominal: bool = False) -> str:
     """audit_lines() for the terminal, wrapped at WIDTH columns."""
-    return "\n".join(textwrap.fill(line, WIDTH) for line in audit_lines(audit, nominal=nominal))
+    return "\n".join(textwrap.fill(line, WIDTH) for line in audit_lines(audit, mechanism, nominal=nominal))
 
 
 def has_colours() -> bool:

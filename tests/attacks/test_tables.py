@@ -10,11 +10,9 @@ from scipy.stats import binom
 from lira.attacks import tables
 from lira.attacks.exposed import q_values
 from lira.attacks.held_out import AttackResult
-from lira.attacks.inputs import AttackInputs
 from lira.attacks.metrics import auc, clopper_pearson, estimate_accuracy, estimate_auc, mean_interval
 from lira.attacks.registry import ATTACKS
 from lira.attacks.run import attack_targets, curve
-from lira.privacy.audit import epsilon_lower_bound
 from tests.helpers.attack_inputs import N, inputs, inputs_and_results, truths
 from tests.helpers.intervals import Experiment, coverage, tprs_of_a_large_experiment
 from tests.helpers.shadows import scores
@@ -284,115 +282,3 @@ def test_intervals_cover_repetitions_of_the_whole_experiment():
     by_targets = {key: value for key, value in covered.items() if "binomial" not in key[1]}
     assert len(by_targets) == 16
     assert min(by_targets.values()) >= binom.ppf(0.001, 40, 0.95) / 40, by_targets
-
-
-# --- the audit -----------------------------------------------------------------------------------------------------
-
-
-def leaky(inclusion, guarantees, shift=6.0, samples=400):
-    """Two targets and eight shadows whose members' phi is higher by `shift`."""
-    rng = np.random.default_rng(2)
-    member = np.argsort(rng.random((10, samples)), axis=1) < samples // 2
-    if inclusion == "coin":
-        member[:2] = rng.random((2, samples)) < 0.5
-    member[3::2] = ~member[2::2]
-    phi = (rng.normal(size=(10, samples)) + shift * member)[..., None]
-    names, label = tuple(f"m{row}" for row in range(10)), np.zeros(samples, int)
-    return AttackInputs(phi, member, 2, label, ("a",), names, inclusion=inclusion, guarantees=guarantees)
-
-
-def audited(reference, attacks=("lira", "loss")):
-    results = attack_targets(reference.phi, reference.member, n_targets=2, attacks=attacks)
-    return tables.audit_table(results, reference)
-
-
-COLUMNS = "target kind attack epsilon_lower epsilon_upper delta confidence n_audited n_guesses n_correct epsilon_max"
-
-
-@pytest.mark.parametrize("inclusion", ["half", "coin"])
-def test_the_audit_puts_the_lower_bound_beside_the_guarantee(inclusion):
-    audit = audited(leaky(inclusion, np.array([[0.5, 1e-6], [9.0, 1e-5]])))
-    assert audit.columns.tolist() == COLUMNS.split()
-    assert audit.target.tolist() == ["m0", "m1", tables.POOLED]
-    assert (audit.kind == "one-run").all()
-    assert (audit.epsilon_lower > 1).all()
-    assert audit.epsilon_upper.tolist() == [0.5, 9.0, 9.0], "pooled: the weakest guarantee"
-    assert audit.delta.tolist() == [1e-6, 1e-5, 1e-5]
-    assert (audit.epsilon_lower > audit.epsilon_upper).tolist() == [True, False, False]
-    for row in audit[:2].itertuples():
-        how = dict(n_audited=400, delta=row.delta, inclusion=inclusion)
-        assert row.epsilon_lower == epsilon_lower_bound([row.n_correct], [row.n_guesses], **how)
-        assert row.epsilon_max == epsilon_lower_bound([400], [400], **how) > row.epsilon_lower
-    pooled = audit.iloc[2]
-    counts = [audit[column][:2].tolist() for column in ("n_correct", "n_guesses")]
-    assert pooled.epsilon_lower == epsilon_lower_bound(*counts, n_audited=400, delta=1e-5, inclusion=inclusion)
-    assert pooled.epsilon_max == epsilon_lower_bound(
-        [400] * 2, [400] * 2, n_audited=400, delta=1e-5, inclusion=inclusion
-    )
-    assert [pooled.n_audited, pooled.n_correct, pooled.n_guesses] == [800, *map(sum, counts)]
-    assert audited(leaky(inclusion, None)).epsilon_upper.isna().all()
-
-
-def test_several_targets_show_more_together_than_each_alone():
-    audit = audited(leaky("coin", None))
-    assert audit.epsilon_lower[2] > audit.epsilon_lower[:2].max()
-
-
-def test_one_target_has_no_pooled_row():
-    inputs = leaky("coin", None)
-    inputs = replace(inputs, phi=inputs.phi[1:], member=inputs.member[1:], n_targets=1)
-    assert audited(inputs).target.tolist() == ["m0"]
-
-
-def test_the_choice_does_not_depend_on_the_targets():
-    reference = leaky("coin", None)
-    inverted = replace(reference, member=np.concatenate([~reference.member[:2], reference.member[2:]]))
-    audits = [audited(reference), audited(inverted)]
-    columns = ["attack", "n_guesses", "epsilon_max"]
-    assert audits[0][columns].equals(audits[1][columns])
-    assert audits[0].n_guesses.nunique() == 2, "the same number for each target"
-    assert (audits[0].epsilon_lower > 1).all()
-    assert (audits[1].epsilon_lower == 0).all()
-
-
-def test_members_that_are_not_half_are_not_audited_as_half(capsys):
-    inputs = replace(leaky("coin", None), inclusion="half")
-    inputs.member[0, :50] = True
-    inputs.member[1] = np.arange(400) % 2 == 0
-    audit = audited(inputs, attacks=["loss"])
-    assert audit.epsilon_lower.isna().tolist() == audit.epsilon_max.isna().tolist() == [True, False, False]
-    assert audit.epsilon_lower[2] == audit.epsilon_lower[1], "the pooled row leaves it out"
-    assert audit.n_audited.tolist() == [400] * 3
-    assert "no audit of m0: " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("objection", "is_missing"),
-    [
-        ("m0: 300 of 400 samples are members, which independent draws", [True, False, False]),
-        ("m0: its members follow from those of the other models", [True, False, False]),
-        ("m1: its members follow from those of the other models", [True, True, True]),
-        ("pooled: the members of these targets were not drawn independently", [False, False, True]),
-    ],
-)
-def test_members_that_were_not_drawn_by_coins_are_not_audited(objection, is_missing, capsys):
-    inputs = leaky("coin", None)
-    member = inputs.member
-    if "300 of 400" in objection:
-        member[0] = np.arange(400) % 4 > 0
-    elif is_missing == [True, False, False]:
-        member[0] = member[5]  # the same training set as a shadow
-    elif is_missing == [True, True, True]:  # in the usual design every sample is in half of the models
-        member[:] = np.random.default_rng(0).permuted(np.arange(10)[:, None] < np.full(400, 5), axis=0)
-    else:
-        member[1] = ~member[0]
-    audit = audited(inputs, attacks=["loss"])
-    assert audit.epsilon_lower.isna().tolist() == is_missing
-    assert f"no audit of {objection}" in capsys.readouterr().err
-
-
-def test_a_complementary_partner_among_the_shadows_is_held_out_and_no_obstacle():
-    inputs = leaky("half", None)
-    inputs.member[0] = ~inputs.member[2]
-    inputs.member[3] = np.random.default_rng(0).permutation(inputs.member[3])
-    assert audited(inputs).epsilon_lower.notna().all()

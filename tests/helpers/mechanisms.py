@@ -1,17 +1,30 @@
-"""Simulated training that is exactly (epsilon, delta)-private for each sample, and its audit, whose bound is wrong if
-it exceeds that epsilon."""
+"""Simulated training that is exactly as private for each sample as is known, and its audit: a bound is wrong if it
+exceeds the truth, and so is a test that rejects it.
 
+Each mechanism has draw(), its own curve, and mu: it is mu-GDP for no smaller one; infinite if for none."""
+
+import functools
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, ndtri
+from scipy.stats import norm
 
-from lira.privacy.audit import choose_guesses, count_guesses, count_held_out, epsilon_lower_bound
+from lira.privacy import f_dp
+from lira.privacy.audit import (
+    CanaryScores,
+    Mechanism,
+    choose_guesses,
+    count_guesses,
+    count_held_out,
+    epsilon_lower_bound,
+)
 
 N_SHADOWS = 8
 
 
 @dataclass(frozen=True)
-class Mechanism:
+class RandomizedResponse:
     """Randomized response of this epsilon for each sample; with a delta, some are disclosed instead.
 
     together: disclosed at once, which divides n: 1, each sample with probability delta; i, random groups of i samples,
@@ -23,7 +36,22 @@ class Mechanism:
     together: int = 1
     silent: float = 0.0
 
-    def draw(self, rng, n, inclusion):
+    @property
+    def mu(self):
+        return np.inf if self.delta else 2 * ndtri(expit(self.epsilon))
+
+    @property
+    def curve(self):
+        """That of all (epsilon, delta)-private mechanisms: the lower envelope of its two lines and 0."""
+        tpr = np.linspace(0, 1, 10_001)
+        if self.epsilon:
+            crossing = np.exp(self.epsilon) - 1 + self.delta * (1 - np.exp(-self.epsilon))
+            tpr = np.append(tpr, crossing / (2 * np.sinh(self.epsilon)))
+        tpr = np.unique(np.append(tpr, self.delta))
+        lines = (tpr - self.delta) * np.exp(-self.epsilon), 1 - self.delta - (1 - tpr) * np.exp(self.epsilon)
+        return f_dp.Curve(tpr, np.maximum(np.maximum(*lines), 0.0))
+
+    def draw(self, rng, n, inclusion="coin"):
         """(score, member) of one model: the score is -2 or 2 if disclosed, from ±0.5 to ±1 if not, below if silent."""
         member = rng.random(n) < 0.5 if inclusion == "coin" else rng.permuted(np.arange(n) < n // 2)
         truthful = rng.random(n) < 1 / (1 + np.exp(-self.epsilon))
@@ -34,6 +62,67 @@ class Mechanism:
         disclosed = groups[rng.random(len(groups)) < self.delta].ravel()
         score[disclosed] = np.where(member[disclosed], 2.0, -2.0)
         return score, member
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """One release of N(0, 1), or of N(mu, 1) for members."""
+
+    mu: float
+
+    @property
+    def curve(self):
+        x = np.append(np.linspace(40, -40, 20_001), -np.inf)
+        return f_dp.Curve(np.append(0.0, norm.sf(x - self.mu)), np.append(0.0, norm.sf(x)))
+
+    def draw(self, rng, n):
+        member = rng.random(n) < 0.5
+        return rng.normal(size=n) + self.mu * member, member
+
+
+@dataclass(frozen=True)
+class SubsampledGaussian:
+    """Steps of N(0, sigma^2), or of N(1, sigma^2) if a member is sampled; the score is the log-likelihood ratio by the
+    claimed mechanism. It is all that can be learned about a canary."""
+
+    actual: Mechanism
+    claimed: Mechanism | None = None
+
+    @property
+    def mu(self):
+        return np.inf  # its curve begins like that of a mechanism of less noise
+
+    @property
+    def curve(self):
+        return f_dp.compose(self.actual)
+
+    def draw(self, rng, n):
+        claimed, member, score = self.claimed or self.actual, rng.random(n) < 0.5, np.zeros(n)
+        q, variance = claimed.sample_rate, claimed.sigma**2
+        for _ in range(self.actual.steps):
+            x = self.actual.sigma * rng.normal(size=n) + (member & (rng.random(n) < self.actual.sample_rate))
+            score += np.log1p(q * np.expm1((2 * x - 1) / (2 * variance)))
+        return score, member
+
+    def canaries(self, rng, n):
+        return CanaryScores(*self.draw(rng, n))
+
+
+@functools.cache
+def _mu_and_p(n_correct, k, n, mechanism):
+    mu = f_dp.largest_mu(n_correct, k, n_audited=n)
+    return mu, f_dp.p_value(n_correct, k, n_audited=n, curve=mechanism.curve)
+
+
+def f_dp_audits(mechanism, n, *, audits, seed, k=None):
+    """(mu, p): the bounds and the p-values of the true curve in so many audits of n samples, float64 (audits,) each.
+
+    k: the number of guesses, by default the best for the bound."""
+    rng, counts = np.random.default_rng(seed), {"": f_dp.expected_counts(mechanism.curve, n)}
+    k = k or f_dp.choose_guesses(counts, n_targets=1, n_audited=n)[1]
+    draws = (mechanism.draw(rng, n) for _ in range(audits))
+    counts = [count_guesses(*draw, n_high=k, n_low=0)[0] for draw in draws]
+    return np.array([_mu_and_p(n_correct, k, n, mechanism) for n_correct in counts]).T
 
 
 def audit_bounds(mechanism, n, *, n_targets, inclusion, audits, choices, seed):

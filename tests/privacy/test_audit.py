@@ -15,7 +15,7 @@ from lira.privacy.audit import (
     is_fair,
     p_value,
 )
-from tests.helpers.mechanisms import Mechanism, audit_bounds
+from tests.helpers.mechanisms import RandomizedResponse, audit_bounds
 
 PURE = dict(delta=0.0, inclusion="coin")
 
@@ -64,11 +64,11 @@ def test_p_values_of_random_counts():
 
 
 def test_a_p_value_that_falls_again_rejects_what_it_rejects():
-    def p(epsilon):
-        return np.where((epsilon < 0.5) | ((epsilon > 2) & (epsilon < 3)), 0.01, 0.5)
+    def is_rejected(epsilon):
+        return (epsilon < 0.5) | ((epsilon > 2) & (epsilon < 3))
 
-    assert audit._largest_rejected(p, 0.05, n_samples=100) == pytest.approx(3, abs=1e-5)
-    assert audit._largest_rejected(lambda epsilon: 0 * epsilon + 0.5, 0.05, n_samples=100) == 0.0
+    assert audit.largest_rejected(is_rejected, 8.0) == pytest.approx(3, abs=1e-5)
+    assert audit.largest_rejected(np.isnan, 8.0) == 0.0
 
 
 def test_p_values_that_fall_again_are_combined_as_what_they_reject(monkeypatch):
@@ -152,7 +152,13 @@ def test_exact_halves_are_conditioned_and_combined_by_fisher(n_correct, n_audite
 @pytest.mark.parametrize("inclusion", ["coin", "half"])
 @pytest.mark.parametrize("n_targets", [1, 4])
 @pytest.mark.parametrize(
-    "mechanism", [Mechanism(0.0), Mechanism(2.0, silent=0.5), Mechanism(2.0, 2e-3), Mechanism(2.0, 2e-3, together=10)]
+    "mechanism",
+    [
+        RandomizedResponse(0.0),
+        RandomizedResponse(2.0, silent=0.5),
+        RandomizedResponse(2.0, 2e-3),
+        RandomizedResponse(2.0, 2e-3, together=10),
+    ],
 )
 def test_the_bound_exceeds_the_truth_in_at_most_5_percent(mechanism, n_targets, inclusion):
     """1,000 audits of each: benchmarks/attacks_coverage.py --audit."""

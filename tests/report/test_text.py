@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from lira.attacks import tables
+from lira.attacks.audits import POOLED
 from lira.attacks.held_out import AttackResult
 from lira.attacks.registry import ATTACKS
-from lira.attacks.tables import POOLED
 from lira.report.text import WIDTH, audit_lines, audit_summary, has_colours, terminal_table, verdict
 from tests.helpers.attack_inputs import N, inputs_and_results, truths
 
@@ -98,68 +98,128 @@ def test_colours_are_for_terminals_with_colours(monkeypatch):
 # --- the audit -----------------------------------------------------------------------------------------------------
 
 
-def audit(lower, upper, pooled=None):
-    """audit.csv with one target for each pair of bounds, and a pooled row with these bounds."""
-    rows = {"epsilon_lower": lower, "epsilon_upper": upper, "target": [f"target_{i:02d}" for i in range(len(lower))]}
-    common = dict(kind="one-run", attack="lira", delta=1e-5, confidence=0.95, n_audited=1000, n_guesses=100)
-    table = pd.DataFrame(rows).assign(**common, n_correct=80, epsilon_max=5.5)
-    if pooled is None:
-        return table
-    last = dict(target=POOLED, epsilon_lower=pooled, epsilon_upper=max(upper), n_audited=4000, n_guesses=400)
-    return pd.concat([table, table[-1:].assign(**last, n_correct=300, epsilon_max=6.5)], ignore_index=True)
+def rows(kind, lower, upper, pooled=None, **columns):
+    """Rows of audit.csv: one for each target, and a pooled one with this bound."""
+    names = [f"target_{i:02d}" for i in range(len(lower))] + [POOLED] * (pooled is not None)
+    bounds = {"epsilon_lower": [*lower, pooled][: len(names)], "epsilon_upper": [*upper, max(upper)][: len(names)]}
+    shares = dict(delta=1e-5, confidence=0.95, n_audited=1000, n_guesses=100, n_correct=80, epsilon_max=5.5)
+    tests = dict(mu_lower=np.nan, test_guesses=100.0, test_correct=80.0, p_value=0.5, significance=0.0125)
+    attack = "likelihood-ratio" if kind.startswith("canary") else "lira"
+    return pd.DataFrame(bounds | {"target": names}).assign(kind=kind, attack=attack, **shares | tests | columns)
 
 
-def test_the_audit_of_one_target_without_dp():
-    assert audit_lines(audit([0.5], [np.nan])) == [
-        "At 95% confidence the epsilon of this training is at least 0.50 "
-        "(lira, 100 of 1,000 samples guessed, 80.0% of the guesses correct). "
-        "The most that so many samples could have shown is 5.50.",
-        "Training without differential privacy guarantees no upper bound.",
-    ]
+def f_dp(kind, lower, upper, mu, pooled=None, **columns):
+    return rows(kind, lower, upper, pooled, mu_lower=mu, **dict(n_guesses=50, n_correct=45) | columns)
 
 
-def test_the_audit_of_several_targets_is_that_of_all_together():
-    lower, upper = audit_lines(audit([0.5, 3.0, 1.0], [8.0, 8.0, 9.0], pooled=3.5))
-    assert lower == (
-        "At 95% confidence the epsilon of this training is at least 3.50 "
-        "(3 targets pooled; lira, 400 of 4,000 samples guessed, 75.0% of the guesses correct). "
-        "The most that so many samples could have shown is 6.50."
+def private(lower=(0.5,), upper=(8.0,), pooled=None):
+    """audit.csv of a private run with canaries."""
+    canaries = (
+        rows("canary-one-run", lower, upper, pooled),
+        f_dp("canary-f-dp", [4.6] * len(lower), upper, 1.05, pooled),
     )
-    assert upper.startswith("By the accountant it is at most 9.00, at delta 1e-05: each model's guarantee")
+    return pd.concat([rows("one-run", lower, upper, pooled), f_dp("f-dp", lower, upper, 0.2, pooled), *canaries])
 
 
-def test_the_verdict_is_the_pooled_row_or_the_only_one():
-    assert verdict(audit([0.5], [8.0])).target == "target_00"
-    assert verdict(audit([0.5, 3.0], [8.0, 8.0], pooled=3.5)).epsilon_lower == 3.5
+def test_the_verdict_of_a_private_run_is_three_lines():
+    counted = "80 of 100 guesses correct; so many could have shown 5.50"
+    guesses = "45 of 50 guesses correct; so many could have shown 5.50"
+    assert audit_lines(private()) == [
+        "Guarantee: epsilon is at most 8.00, at delta 1e-05, by the accountant; each model's, for its own "
+        "training set.",
+        "Mechanism: at 95% confidence, from 1,000 canaries, epsilon is at least 0.50, whatever the mechanism "
+        f"(likelihood-ratio, {counted}). Not mu-GDP for any mu up to 1.05; the Gaussian mechanism of that mu has "
+        f"epsilon 4.60 at delta 1e-05 (likelihood-ratio, {guesses}).",
+        "Published model: at 95% confidence, from 1,000 samples, epsilon is at least 0.50, whatever the mechanism "
+        f"(lira, {counted}). Not mu-GDP for any mu up to 0.20; the Gaussian mechanism of that mu has epsilon 0.50 "
+        f"at delta 1e-05 (lira, {guesses}).",
+    ]
+    assert "It is nominal: --noise-seed makes the noise known." in audit_lines(private(), nominal=True)[0]
+
+
+def test_the_verdict_without_dp_is_two_lines():
+    guarantee, model = audit_lines(rows("one-run", [0.5], [np.nan]))
+    assert guarantee == "Guarantee: training without differential privacy guarantees no upper bound on epsilon."
+    assert model.startswith("Published model: at 95% confidence, from 1,000 samples, epsilon is at least 0.50")
+
+
+def test_the_verdict_of_several_targets_is_that_of_all_together():
+    guarantee, mechanism, model = audit_lines(private([0.5, 3.0, 1.0], [8.0, 8.0, 9.0], pooled=3.5))
+    assert "at most 9.00" in guarantee
+    assert "from 1,000 canaries of 3 targets, epsilon is at least 3.50" in mechanism
+    assert "from 1,000 samples of 3 targets, epsilon is at least 3.50" in model
+
+
+def test_a_guarantee_without_canaries_says_so():
+    audit = pd.concat([rows("one-run", [0.5], [8.0]), f_dp("f-dp", [0.5], [8.0], 0.2)])
+    assert audit_lines(audit)[1].startswith("Mechanism: not audited; the targets carry no canaries")
+    without_shadows = private()[lambda table: table.kind.str.startswith("canary")]
+    assert audit_lines(without_shadows)[2].startswith("Published model: not audited; no shadow was")
+
+
+def test_tables_of_earlier_versions_are_read():
+    columns = ["mu_lower", "test_guesses", "test_correct", "p_value", "significance"]
+    guarantee, _, model = audit_lines(rows("one-run", [0.5], [8.0]).drop(columns=columns))
+    assert "at most 8.00" in guarantee
+    assert model.startswith("Published model: at 95% confidence, from 1,000 samples, epsilon is at least 0.50")
+
+
+def test_the_row_of_a_kind_is_the_pooled_one_or_the_only_one():
+    assert verdict(rows("one-run", [0.5], [8.0])).target == "target_00"
+    assert verdict(private([0.5, 3.0], [8.0, 8.0], pooled=3.5), "f-dp").epsilon_lower == 3.5
+    assert verdict(rows("one-run", [0.5], [8.0]), "f-dp") is None
 
 
 def test_each_violation_is_named():
-    *_, violation = lines = audit_lines(audit([0.5, 9.0, 8.0], [8.0, 8.0, 8.0], pooled=7.0))
-    assert len(lines) == 3
-    assert violation.startswith("VIOLATION: target_01 shows epsilon 9.00 or more, above the guaranteed 8.00: its")
-    *_, violation = lines = audit_lines(audit([7.5, 7.5], [8.0, 8.0], pooled=8.1))
-    assert len(lines) == 3
-    assert violation.startswith(
-        "VIOLATION: the pooled targets show epsilon 8.10 or more, above the guaranteed 8.00: th"
+    refuting = dict(p_value=[0.001, 0.5, 0.5], significance=0.0125)
+    audit = pd.concat(
+        [
+            rows("one-run", [9.0, 0.5], [8.0, 8.0], pooled=5.0, **refuting),
+            f_dp("canary-f-dp", [9.0, 3.0], [8.0, 8.0], 1.0, pooled=5.0, **refuting | {"p_value": [0.1, 0.5, 0.003]}),
+        ],
+        ignore_index=True,
+    )
+    deviations = pd.DataFrame(
+        {"target": ["target_01", "target_00"], "check": "noise scale", "scope": ["conv1.weight", "all"], "claimed": 1.0}
+        | {"estimate": [0.5123, 1.01], "low": [0.49, 0.9], "high": [0.53, 1.1], "deviates": [True, False]}
+    )
+    lines = audit_lines(audit, deviations)[3:]
+    assert lines == [
+        "VIOLATION: the scores of target_00 refute the guaranteed epsilon of 8.00 (80 of 100 guesses correct, p-value "
+        "0.001, below 0.01): training is less private than that.",
+        "VIOLATION: the canaries of all targets refute the curve of the accounted mechanism (80 of 100 guesses "
+        "correct, p-value 0.003, below 0.01): training is less private than that.",
+        "VIOLATION: target_01, noise scale (conv1.weight): 0.5123 [0.49, 0.53] where 1 is claimed; the mechanism is "
+        "not the accounted one.",
+        "suspicious: the canaries of target_00 show an epsilon of 9.00, above the guaranteed 8.00, but by Gaussian "
+        "curves, which are no lower bound for other mechanisms.",
+    ]
+
+
+def test_a_bound_above_the_guarantee_that_its_test_does_not_refute_is_suspicious():
+    (line,) = audit_lines(rows("one-run", [8.1], [8.0], p_value=0.04))[3:]
+    assert line == (
+        "suspicious: the scores of target_00 show an epsilon of 8.10, above the guaranteed 8.00, but not at 95 % over "
+        "all tests of this run."
     )
 
 
-def test_a_bound_of_zero_is_no_proof():
-    (lower, _) = audit_lines(audit([0.0], [2.0]))
-    assert "at least 0.00" in lower
-    assert lower.endswith("have shown is 5.50. The audit detects no leakage, which does not prove that there is none.")
+def test_bounds_of_zero_are_no_proof():
+    audit = pd.concat([rows("one-run", [0.0], [2.0]), f_dp("f-dp", [0.0], [2.0], 0.0)])
+    assert audit_lines(audit)[2].endswith(" No leakage is detected, which does not prove that there is none.")
+    leaking = pd.concat([rows("one-run", [0.0], [2.0]), f_dp("f-dp", [0.3], [2.0], 0.1)])
+    assert "No leakage" not in audit_lines(leaking)[2]
 
 
 def test_targets_without_a_bound_are_not_counted():
-    lower, _ = audit_lines(audit([np.nan, 0.5], [np.nan, np.nan], pooled=0.5))
-    assert "at least 0.50 (1 target pooled; lira" in lower
-    lines = audit_lines(audit([np.nan], [8.0]))
-    assert lines[0].startswith("No lower bound on epsilon: the members of these targets were not drawn")
-    assert lines[1].startswith("By the accountant it is at most 8.00")
+    model = audit_lines(rows("one-run", [np.nan, 0.5], [np.nan, np.nan], pooled=0.5))[1]
+    assert "samples of 1 target, epsilon is at least 0.50" in model
+    lines = audit_lines(rows("one-run", [np.nan], [8.0]))
+    assert lines[2].startswith("Published model: no lower bound on epsilon; the members of these targets were not")
 
 
 def test_the_audit_is_wrapped_for_the_terminal():
-    table = audit([9.0, 0.5], [8.0, 8.0], pooled=9.0)
+    table = private([9.0, 0.5], [8.0, 8.0], pooled=9.0)
     lines = audit_summary(table).splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert " ".join(lines) == " ".join(audit_lines(table))
