@@ -8,28 +8,30 @@ python attack_lira.py --scores scores-from-elsewhere.npz --n-runs 2
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lira.errors import InputError, warn
+from lira.errors import InputError
 from lira.storage.names import model_name, run_name
 from util import Config, parse_args, run_script
 
 if TYPE_CHECKING:
     from common import Setup
 
-# Tables that only some runs of this script write -> the flag that adds them, as worded in the warning below.
-OPTIONAL_TABLES = {"leave_one_out.csv": " with --leave-one-out", "curve.csv": " with --curve", "audit.csv": ""}
-OPTIONAL_TABLES |= dict.fromkeys(("exposed.csv", "reliability.csv"), " with more shadows")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
-    return run_script(lambda config: attack(config, argv), argv, script="attack_lira.py", description=__doc__)
+    with ExitStack() as locks:
+        return run_script(
+            lambda config: attack(config, argv, locks), argv, script="attack_lira.py", description=__doc__
+        )
 
 
-def attack(config: Config, argv: Sequence[str]) -> None:
-    """Query the models whose scores are not cached, run the attacks, write tables and report to result/<run>/."""
+def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
+    """Query the models whose scores are not cached, run the attacks, write tables and report to result/<run>/.
+
+    locks: released at the end of the script, where the folder of the results is locked."""
     import numpy as np  # here: these imports take seconds, and the flags are checked by now
     import torch
     from tqdm import tqdm
@@ -39,6 +41,8 @@ def attack(config: Config, argv: Sequence[str]) -> None:
     from lira.attacks.run import run_attacks
     from lira.report import html, text
     from lira.report.results import exposed_images
+    from lira.storage.attack_set import load_record, lock_results, one_attack
+    from lira.storage.owner import check_owner, source_of_file
     from lira.storage.provenance import provenance
     from lira.storage.runs import open_run, results_of_scores, results_only
     from lira.storage.scores import ScoreCache, read_scores
@@ -54,6 +58,10 @@ def attack(config: Config, argv: Sequence[str]) -> None:
         return
     if flags.report_only:
         run = results_of_scores(result_dir, flags.scores) if flags.scores else results_only(result_dir, name or "")
+        load_record(run.results)  # raises where there is nothing to lock
+        locks.enter_context(lock_results(run.results))
+        if flags.scores and Path(flags.scores).is_file():
+            check_owner(run.results, source_of_file("--scores", flags.scores))
         print(text.report(*html.write(run)))
         return
 
@@ -63,6 +71,7 @@ def attack(config: Config, argv: Sequence[str]) -> None:
     if flags.scores:
         run = results_of_scores(result_dir, flags.scores)
         inputs = read_scores(Path(flags.scores), n_targets=config.run.n_runs, inclusion=config.data.target_inclusion)
+        attack_set = locks.enter_context(one_attack(run.results, source_of_file("--scores", flags.scores)))
         description = f"{flags.scores}: {inputs.describe()}"
     else:
         setup = prepare(config)
@@ -70,6 +79,7 @@ def attack(config: Config, argv: Sequence[str]) -> None:
         jobs = schedule.planned_models(config.run.n_runs, config.run.n_shadows)
         instead = "" if run.models.is_dir() else _forgotten_flag(config, argv, setup)
         schedule.require_models(jobs, run, argv, instead=instead)
+        attack_set = locks.enter_context(one_attack(run.results, run.source))
         member, label = np.stack([setup.split.member(*job) for job in jobs]), setup.images.y_test
         queries = declared_queries(flags.n_queries, flip=setup.flip, margin=setup.store.margin)
         cache = ScoreCache(run, jobs, member, label.numpy(), queries)
@@ -107,16 +117,10 @@ def attack(config: Config, argv: Sequence[str]) -> None:
         with_curve=flags.curve,
         quiet=config.run.quiet,
     )
-    for file, table in tables.items():
-        run.save_table(file, table)
-    earlier = [file for file in OPTIONAL_TABLES if file not in tables and (run.results / file).exists()]
-    for file in earlier:
-        warn(f"{run.results / file} is from an earlier run{OPTIONAL_TABLES[file]}, not from this one")
+    arrays = {} if inputs.images is None else {"images.npz": exposed_images(tables, inputs.images)}
     seconds = time.monotonic() - start
-    info = {"data": description, "seconds": seconds, "earlier": earlier, "fdr": flags.fdr}
-    run.save_json("attack.json", attacked_by | info)
-    if inputs.images is not None:
-        run.save_arrays("images.npz", exposed_images(tables, inputs.images))
+    info = {"data": description, "seconds": seconds, "fdr": flags.fdr}
+    attack_set.save(tables, arrays, attacked_by | info)
     print(text.report(*html.write(run)))
 
 

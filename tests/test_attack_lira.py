@@ -379,11 +379,12 @@ def attack(tmp_path, monkeypatch):
     monkeypatch.setattr(common, "prepare", None)  # no dataset is read
 
     def attack(given_inputs, *flags, err=""):
-        np.savez("theirs.npz", phi=given_inputs.phi, member=given_inputs.member, label=given_inputs.label)
-        argv = ["--scores", "theirs.npz", "--quiet", "-r", str(given_inputs.n_targets), *flags]
+        name = f"theirs{given_inputs.n_targets}+{given_inputs.n_shadows}"
+        np.savez(f"{name}.npz", phi=given_inputs.phi, member=given_inputs.member, label=given_inputs.label)
+        argv = ["--scores", f"{name}.npz", "--quiet", "-r", str(given_inputs.n_targets), *flags]
         called = call(attack_lira.main, argv)
         assert (called.status, called.err) == (0, err)
-        return tmp_path / "result" / "theirs"
+        return tmp_path / "result" / name
 
     return attack
 
@@ -439,19 +440,32 @@ def test_exposed_csv_lists_the_samples_below_the_rate(attack):
         line = f"At a false discovery rate of {percent}, the attack ({exposed.attack[0]}) identifies "
         line += f"{exposed.member.sum()} of 40 members of 2 targets. It takes {len(exposed)} samples for members, "
         line += f"of which {(~exposed.member).sum()} ({1 - exposed.member.mean():.1%}) are not."
-        printed = call(attack_lira.main, ["--scores", "theirs.npz", "--report-only"]).out
+        printed = call(attack_lira.main, ["--scores", f"{folder.name}.npz", "--report-only"]).out
         assert line in " ".join(printed.split())
         assert line in (folder / "report.html").read_text()
     assert exposed.member.sum() > 20
 
 
 def test_the_curve_doubles_up_to_all_shadows(attack):
-    folder = attack(inputs(n_shadows=10), "--curve")
+    theirs = inputs(n_shadows=10)
+    folder = attack(theirs, "--curve")
     curve, table = pd.read_csv(folder / "curve.csv"), pd.read_csv(folder / "attack.csv")
     for name, group in curve.groupby("attack"):
         assert sorted(group.shadows.unique()) == ([8, 10] if name == "learned" else [4, 8, 10]), name
     assert set(curve.attack) == {*ATTACKS, "learned"}
     pd.testing.assert_frame_equal(curve[curve.shadows == 10].reset_index(drop=True), table)
+    attack(theirs, "--attacks", "loss")
+    assert not (folder / "curve.csv").exists(), "it would be that of an earlier attack"
+
+
+def test_scores_of_the_name_of_a_run_are_not_written_over_its_results(run_copy):
+    file = run_copy.folder / f"{run_copy.results.name}.npz"
+    file.write_bytes((run_copy.results / "scores.npz").read_bytes())
+    before = stamps(run_copy.folder)
+    line = rejected(attack_lira.main, ["--scores", file, "-r", "2", *run_folders(run_copy.folder), "--quiet"])
+    assert f"{run_copy.results} holds the results of the run {run_copy.results.name}" in line
+    assert str(file) in line
+    assert stamps(run_copy.folder) == before
 
 
 def test_the_official_convention_changes_only_the_lira_rows(attack):
@@ -473,7 +487,7 @@ def test_learned_needs_eight_shadows(attack):
         folder = attack(inputs(n_shadows=n_shadows, n_targets=1), "--attacks", "loss,learned", err=err)
         assert ("learned" in set(pd.read_csv(folder / "attack.csv").attack)) == (n_shadows == 8)
     attack(inputs(n_shadows=6), "--attacks", "loss")
-    line = rejected(attack_lira.main, ["--scores", "theirs.npz", "--quiet", "-r", "2", "--attacks", "learned"])
+    line = rejected(attack_lira.main, ["--scores", "theirs2+6.npz", "--quiet", "-r", "2", "--attacks", "learned"])
     assert "--attacks learned needs more shadows than 6" in line
 
 

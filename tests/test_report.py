@@ -44,7 +44,7 @@ def test_the_report_is_repeated_from_the_results_alone(finished, run_copy, tmp_p
     [
         ("--run {name} --epochs 7", ["--epochs 7", "made with --epochs 30"]),
         ("--run {name} --lr-step 3", ["--lr-step 3", "made with --lr-step 80"]),
-        ("--scores none.npz", ["attack.csv is missing"]),
+        ("--scores none.npz", ["none/attack.json is missing"]),
     ],
 )
 def test_a_missing_run_is_rejected(run_copy, monkeypatch, flags, words):
@@ -69,6 +69,10 @@ def test_scores_from_elsewhere_have_a_report_too(tmp_path, monkeypatch):
     (tmp_path / "theirs.npz").unlink()
     again = call(attack_lira.main, ["--scores", "theirs.npz", "--report-only"])
     assert (first.status, again.status, again.out) == (0, 0, first.out)
+    assert page.read_bytes() == before
+    np.savez("theirs.npz", phi=-attack_inputs.phi, member=attack_inputs.member)
+    line = rejected(attack_lira.main, ["--scores", "theirs.npz", "--report-only"])
+    assert f"{page.parent.relative_to(tmp_path)} holds the results of --scores {tmp_path}/theirs.npz" in line
     assert page.read_bytes() == before
 
 

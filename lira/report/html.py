@@ -145,6 +145,10 @@ def _save_figures(folder: Path, panels: Mapping[str, list[Panel]], *, title: str
     for name, drawable in panels.items():
         for suffix, content in figures.paper(drawable, title=title, columns=columns[name]).items():
             _save(folder / f"{name}{suffix}", content)
+    for plot in PLOTS:
+        if plot.name not in panels:  # of an earlier attack
+            for suffix in (".png", ".pdf"):
+                (folder / f"{plot.name}{suffix}").unlink(missing_ok=True)
 
 
 def _save(path: Path, content: bytes) -> Path:

@@ -2,8 +2,8 @@
 
 Letters: T targets, N target samples."""
 
-import json
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from lira.attacks.exposed import MIN_SHADOWS
 from lira.attacks.metrics import roc
 from lira.attacks.tables import strongest_attack, summary_table
 from lira.errors import CONTROL, InputError, one_line
+from lira.storage.attack_set import load_file, load_record
 from lira.storage.config import read_config
 from lira.storage.runs import Run
 
@@ -150,43 +151,49 @@ def exposed_images(tables: Mapping[str, pd.DataFrame], images: np.ndarray) -> di
 def read(run: Run) -> Results:
     """Read result/<run>/; needs no model and no dataset.
 
-    Raises InputError where attack.csv is missing or a file cannot be read."""
-    folder, tables, missing = run.results, {}, {}
-    attack_info = _load(folder / "attack.json", _read_json, remedy="restore it, or delete it") or {}
-    for name, columns in _COLUMNS.items():
-        table = _load(folder / name, partial(_read_table, columns=columns.split()), remedy="run attack_lira.py again")
-        if table is None:
-            missing[name] = f"There is no {name} in this run: {_WRITTEN_BY.get(name, 'attack_lira.py')} writes it."
-        elif name in attack_info.get("earlier", ()):
-            missing[name] = f"{name} is from an earlier attack on this run and does not match the other figures."
-        else:
-            tables[name] = table
+    Raises InputError where the last attack is not complete, or a file is not what it wrote or cannot be read."""
+    folder, tables, images = run.results, {}, {}
+    attack_info = load_record(folder)
+    for name, content in _contents(folder, attack_info):
+        if name in _COLUMNS:
+            tables[name] = _parse(folder / name, partial(_read_table, columns=_COLUMNS[name].split()), content)
+        elif name == "images.npz":
+            images = _parse(folder / name, _read_images, content)
     if "attack.csv" not in tables:
-        raise InputError(f"{folder / 'attack.csv'} is missing: run attack_lira.py with the flags of this run first")
-    _check_samples(folder, tables)
+        raise InputError(f"{folder / 'attack.json'} names no attack.csv: run attack_lira.py with the flags of this run")
+    missing = {
+        name: f"There is no {name} in this run: {_WRITTEN_BY.get(name, 'attack_lira.py')} writes it."
+        for name in _COLUMNS
+        if name not in tables
+    }
     settings = read_config(folder) if (folder / "config.json").is_file() else {}
     if not (logs := run.load_logs()):
         missing["train/*.csv"] = "There is no train/*.csv in this run: train_model.py writes the training logs."
-    images = _load(folder / "images.npz", _read_images, remedy="run attack_lira.py again, or delete it") or {}
     if not images:
         missing["images.npz"] = "There is no images.npz in this run: only the numbers of the samples are known."
     return Results(folder, tables, missing, logs, settings, attack_info, images)
 
 
-def _load(path: Path, read: Callable[[Path], Any], *, remedy: str) -> Any:
-    """read(path); None where there is no such file. Raises InputError."""
-    if not path.is_file():
-        return None
+def _contents(folder: Path, attack_info: dict) -> Iterator[tuple[str, bytes]]:
+    """(file name, content), checked, of all files of the attack, then of models.csv. Raises InputError."""
+    for name in attack_info["files"]:
+        yield name, load_file(folder, attack_info, name)
+    if (folder / "models.csv").is_file():
+        yield "models.csv", (folder / "models.csv").read_bytes()
+
+
+def _parse(path: Path, parse: Callable[[io.BytesIO], Any], content: bytes) -> Any:
+    """Raises InputError."""
     try:
-        return read(path)
+        return parse(io.BytesIO(content))
     except Exception as error:  # NumPy raises errors of many types on corrupted bytes
-        raise InputError(f"{path} cannot be read ({one_line(error)}): {remedy}") from error
+        raise InputError(f"{path} cannot be read ({one_line(error)}): run attack_lira.py again") from error
 
 
-def _read_table(path: Path, *, columns: list[str]) -> pd.DataFrame:
+def _read_table(content: io.BytesIO, *, columns: list[str]) -> pd.DataFrame:
     """Names of classes are read as text: neither 1 nor NA is converted. Control characters, which no figure and no page
     may hold, are replaced in all names."""
-    table = pd.read_csv(path, dtype={"class": str, "target": str}, keep_default_na=False, na_values=[""])
+    table = pd.read_csv(content, dtype={"class": str, "target": str}, keep_default_na=False, na_values=[""])
     if absent := sorted(set(columns) - set(table)):
         raise ValueError(f"it has no column {', '.join(absent)}")
     if "class" in table:
@@ -197,24 +204,6 @@ def _read_table(path: Path, *, columns: list[str]) -> pd.DataFrame:
     return table
 
 
-def _check_samples(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
-    """Raise InputError where samples.csv lacks rows: figures of a truncated table look like those of a complete one."""
-    if "samples.csv" not in tables:
-        return
-    n_rows = tables["samples.csv"].groupby("target").size()
-    for row in tables["attack.csv"].itertuples():
-        expected = row.n_members + row.n_nonmembers + getattr(row, "n_unscored", 0)
-        if n_rows.get(row.target, 0) != expected:
-            raise InputError(
-                f"{folder / 'samples.csv'} has {n_rows.get(row.target, 0)} rows of {row.target} where attack.csv "
-                f"counts {expected}: it was truncated, or is from another attack; run attack_lira.py again"
-            )
-
-
-def _read_json(path: Path) -> dict:
-    return dict(json.loads(path.read_text()))
-
-
-def _read_images(path: Path) -> dict[int, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
+def _read_images(content: io.BytesIO) -> dict[int, np.ndarray]:
+    with np.load(content, allow_pickle=False) as file:
         return dict(zip(file["sample"].tolist(), file["image"], strict=True))

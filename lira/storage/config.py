@@ -35,9 +35,9 @@ def read_config(folder: Path) -> dict:
     return config
 
 
-def check_configs(folders: tuple[Path, ...], identity: Mapping, *, record: Mapping | None = None) -> None:
-    """Check the config.json of these folders against the identity of a run. record: what to write beside the identity
-    where there is none; with None nothing is written. Raises InputError naming the field that differs."""
+def check_configs(folders: tuple[Path, ...], identity: Mapping) -> list[Path]:
+    """Check the config.json of these folders against the identity of a run. Returns the folders without one. Raises
+    InputError naming the field that differs."""
     with writable(folders[0]):
         missing = [folder for folder in folders if not (folder / "config.json").exists()]
     for folder in folders:
@@ -48,9 +48,12 @@ def check_configs(folders: tuple[Path, ...], identity: Mapping, *, record: Mappi
                     f"{folder / 'config.json'} was made with {field} = {stored.get(field)!r}, these flags and data "
                     f"give {identity.get(field)!r}; use the old value, or another --model-dir and --result-dir"
                 )
-    if record is not None:
-        for folder in missing:
-            write_json(folder / "config.json", {"format": FORMAT, "identity": dict(identity), **record})
+    return missing
+
+
+def write_config(folder: Path, identity: Mapping, record: Mapping) -> None:
+    """record: what it holds beside the identity."""
+    write_json(folder / "config.json", {"format": FORMAT, "identity": dict(identity), **record})
 
 
 def find_folder(flag: str, name: str, parents: tuple[str, ...], file: str) -> Path:

@@ -18,9 +18,10 @@ from torch import nn
 from lira.atomic import remove_stale, write_atomically, write_json
 from lira.errors import CorruptedFile, one_line, warn
 from lira.storage.checksums import digest
-from lira.storage.config import check_configs
+from lira.storage.config import check_configs, write_config
 from lira.storage.models import ModelFiles
 from lira.storage.names import Job, model_name, run_name, safe_name
+from lira.storage.owner import Source, check_owner
 
 LOG_COLUMNS = ["epoch", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 MODEL_COLUMNS = ["role", "index", "test_accuracy", "train_accuracy", "epsilon", "seconds", "device"]
@@ -38,6 +39,11 @@ class Run(ModelFiles):
     @property
     def name(self) -> str:
         return self.models.name
+
+    @property
+    def source(self) -> Source:
+        """Whose the folder of its results is."""
+        return Source(f"the run {self.name}", self.identity, self.identity)
 
     def remove_temporary_files(self) -> None:
         """Remove the temporary files of processes that were killed."""
@@ -86,7 +92,7 @@ class Run(ModelFiles):
     def _log_copy(self, role: str, index: int) -> bytes | None:
         """The CSV of the training log that the weights file holds; None if it holds none."""
         history = self.record(role, index).get("history")
-        return _csv(pd.DataFrame(history)) if history else None
+        return csv_bytes(pd.DataFrame(history)) if history else None
 
     def _n_private_epochs(self, role: str, index: int) -> int:
         """Of a complete private model, whose weights file holds no copy of its log; 0 of another one."""
@@ -119,7 +125,7 @@ class Run(ModelFiles):
         return np.array([[record["epsilon"], record["delta"]] for record in records])
 
     def save_table(self, name: str, table: pd.DataFrame, *, durable: bool = True) -> None:
-        write_atomically(self.results / name, lambda file: file.write(_csv(table)), durable=durable)
+        write_atomically(self.results / name, lambda file: file.write(csv_bytes(table)), durable=durable)
 
     def save_json(self, name: str, content: Mapping) -> None:
         write_json(self.results / name, content)
@@ -146,14 +152,19 @@ def open_run(
 ) -> Run:
     """The run with this identity. name: of its folders, where they were renamed. record: what else config.json holds;
     with it missing folders are created, without it nothing is written. Raises InputError, CorruptedFile as
-    check_configs()."""
+    check_configs(), and where its folder of results belongs to another source."""
     name = name or run_name(identity)
     run = Run(Path(model_dir, name), Path(result_dir, name), digest(identity))
-    check_configs((run.models, run.results), identity, record=record)
+    missing = check_configs((run.models, run.results), identity)
+    check_owner(run.results, run.source)
+    if record is not None:
+        for folder in missing:
+            write_config(folder, identity, record)
     return run
 
 
-def _csv(table: pd.DataFrame) -> bytes:
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """A table as its file holds it."""
     text = table.to_csv(index=False, lineterminator="\n")
     if "\r" in text:  # in the name of a class: readers take it for the end of a row where it is not quoted
         text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)

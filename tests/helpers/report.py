@@ -1,11 +1,17 @@
 """Attacked runs on disk, for the tests of the report: random scores, no models."""
 
+import json
+from hashlib import sha256
+
 import numpy as np
 import pandas as pd
 
 from lira.attacks.run import run_attacks
-from lira.report import html, results
+from lira.report import html
+from lira.report.results import exposed_images
+from lira.storage.attack_set import one_attack
 from lira.storage.config import FORMAT
+from lira.storage.owner import Source
 from lira.storage.runs import Run
 from tests.helpers.attack_inputs import inputs
 
@@ -15,7 +21,6 @@ FDR = 0.1
 def attacked_run(folder, attack_inputs=None, *, names=("lira", "loss"), curve=True, images=True) -> Run:
     """A run with the tables of an attack on attack_inputs, written as attack_lira.py writes them."""
     attack_inputs = attack_inputs or inputs(n_targets=2, n_shadows=6, images=images)
-    run = Run(folder, folder)
     tables = run_attacks(
         attack_inputs,
         names=names,
@@ -25,11 +30,19 @@ def attacked_run(folder, attack_inputs=None, *, names=("lira", "loss"), curve=Tr
         with_curve=curve,
         quiet=True,
     )
-    run.save_json("attack.json", {"fdr": FDR})
-    for name, table in tables.items():
-        run.save_table(name, table)
-    if attack_inputs.images is not None:
-        run.save_arrays("images.npz", results.exposed_images(tables, attack_inputs.images))
+    arrays = {} if attack_inputs.images is None else {"images.npz": exposed_images(tables, attack_inputs.images)}
+    with one_attack(folder, Source("tests", "")) as attack_set:
+        attack_set.save(tables, arrays, {"fdr": FDR})
+    return Run(folder, folder)
+
+
+def sign(run, **record) -> Run:
+    """attack.json names the tables that are there now, whatever a test made of them; record: what else it holds."""
+    path = run.results / "attack.json"
+    content = json.loads(path.read_text()) | record
+    files = [run.results / name for name in content["files"]]
+    content["files"] = {file.name: sha256(file.read_bytes()).hexdigest() for file in files if file.exists()}
+    run.save_json("attack.json", content)
     return run
 
 

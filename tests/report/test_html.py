@@ -20,15 +20,15 @@ from lira.report.text import audit_lines
 from lira.storage.runs import Run
 from tests.helpers.attack_inputs import inputs
 from tests.helpers.html_tree import parse, section, table, text
-from tests.helpers.report import FDR, attacked_run, skip_figures, totals, two_runs
+from tests.helpers.report import FDR, attacked_run, sign, skip_figures, totals, two_runs
 
 FIGURES = ["roc_log", "histogram", "curve", "exposed", "reliability", "classes", "training"]
 SECTIONS = ["accuracy", "identified", "epsilon", "attacks", *FIGURES, "threat", "provenance", "reading"]
 
 
 def page_of(run):
-    """The page without its figures, which take long to draw, as a tree."""
-    return parse(html.report_page(results.read(run), {}))
+    """The page without its figures, which take long to draw, as a tree; of the tables that are there now."""
+    return parse(html.report_page(results.read(sign(run)), {}))
 
 
 def cells_of(run, attack):
@@ -251,7 +251,7 @@ def test_names_and_paths_are_escaped(tmp_path):
     attack_inputs = inputs(images=True)
     attack_inputs = dataclasses.replace(attack_inputs, class_names=MARKUP)
     run = attacked_run(folder, attack_inputs)
-    run.save_json("attack.json", {"command": "python attack_lira.py --dataset '<u>&amp;'"})
+    sign(run, command="python attack_lira.py --dataset '<u>&amp;'")
     tree = page_of(run)
     assert text(next(tree.iter("h1"))) == folder.name
     assert folder.name in text(next(tree.iter("footer")))
@@ -266,7 +266,7 @@ def test_control_characters_are_replaced_on_the_page_and_in_figures(tmp_path):
     folder = tmp_path / "run\x1b[2J"
     class_names = ("a\x1b[31m", "\r", "b\x9b", "\u202ec")
     run = attacked_run(folder, dataclasses.replace(inputs(), class_names=class_names))
-    run.save_json("attack.json", {"command": "python \udcff\x07"})
+    sign(run, command="python \udcff\x07")
     read = results.read(run)
     page = html.report_page(read, {})
     assert not CONTROL.search(page)
@@ -283,6 +283,7 @@ def test_two_runs_side_by_side(tmp_path, monkeypatch):
     runs = two_runs(tmp_path)
     for run, bounds in zip(runs, ([1.0, 2.0, 3.0] * 2, [4.0, 6.0, np.nan] * 2), strict=True):  # two targets, and pooled
         run.save_table("audit.csv", pd.read_csv(run.results / "audit.csv").assign(epsilon_lower=bounds))
+        sign(run)
     path = html.compare(str(tmp_path), ["dp", str(tmp_path / "plain")])
     tree = parse(path.read_text())
     rows = table(section(tree, "runs"))
@@ -317,6 +318,7 @@ def test_another_number_of_shadows_is_a_difference(tmp_path, monkeypatch):
     plain = two_runs(tmp_path)[1]
     attack = pd.read_csv(plain.results / "attack.csv")
     plain.save_table("attack.csv", attack.assign(shadows=16))
+    sign(plain)
     tree = parse(html.compare(str(tmp_path), ["dp", "plain"]).read_text())
     settings = {row[0]: row[1:] for row in table(section(tree, "settings"))[1:]}
     assert settings["shadows"] == [str(attack.shadows.iloc[0]), "16"]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lira.attacks.exposed import calibration_error, reliability_bins
 from lira.report import plots, results
 from tests.helpers.attack_inputs import N, inputs
-from tests.helpers.report import attacked_run
+from tests.helpers.report import attacked_run, sign
 
 
 def test_the_curve_has_the_numbers_of_curve_csv(tmp_path):
@@ -53,7 +53,7 @@ def test_a_run_with_attack_csv_alone_has_no_figures(tmp_path):
     run = attacked_run(tmp_path, images=False)
     for name in ("samples.csv", "classes.csv", "curve.csv"):
         (tmp_path / name).unlink()
-    assert plots.plots(results.read(run)) == {}
+    assert plots.plots(results.read(sign(run))) == {}
 
 
 def test_intervals_are_drawn_where_the_samples_resolve_the_rate(tmp_path):

@@ -10,7 +10,7 @@ from lira.attacks.tables import strongest_attack
 from lira.report import results
 from tests.helpers.attack_inputs import N, inputs
 from tests.helpers.errors import input_error_line
-from tests.helpers.report import attacked_run
+from tests.helpers.report import attacked_run, sign
 
 
 def test_the_strongest_attack_and_lira_are_highlighted(tmp_path):
@@ -45,18 +45,14 @@ def test_the_roc_passes_through_the_points_of_the_table(tmp_path):
 @pytest.mark.parametrize(
     ("corruption", "words"),
     [
-        (lambda path: (path / "attack.csv").unlink(), ["attack.csv is missing", "run attack_lira.py"]),
-        (lambda path: (path / "attack.csv").write_text(""), ["attack.csv cannot be read"]),
-        (lambda path: (path / "attack.csv").write_text("attack,target\n"), ["no column", "accuracy"]),
-        (
-            lambda path: _truncate(path / "samples.csv"),
-            ["samples.csv has 5 rows of target_01", "counts 40", "truncated"],
-        ),
-        (lambda path: (path / "attack.json").write_text("{"), ["attack.json cannot be read"]),
+        (lambda path: (path / "attack.csv").unlink(), ["attack.csv cannot be read", "run attack_lira.py"]),
+        (lambda path: _truncate(path / "samples.csv"), ["samples.csv is corrupted (it is not what the attack"]),
+        (lambda path: (path / "attack.json").unlink(), ["attack.json is missing", "run attack_lira.py"]),
+        (lambda path: (path / "attack.json").write_text("{"), ["attack.json is corrupted"]),
         (lambda path: (path / "config.json").write_text("{"), ["config.json is corrupted"]),
         (lambda path: (path / "config.json").write_text('{"identity": {}}'), ["config.json has format 1"]),
-        (lambda path: (path / "images.npz").write_bytes(b"x"), ["images.npz cannot be read"]),
-        (lambda path: _remove_held_out_auc(path / "attack.csv"), ["no column held_out_auc", "attack_lira.py again"]),
+        (lambda path: (path / "images.npz").write_bytes(b"x"), ["images.npz is corrupted"]),
+        (lambda path: (path / "models.csv").write_text("role\n"), ["models.csv cannot be read", "no column"]),
     ],
 )
 def test_a_corrupted_file_is_named(tmp_path, corruption, words):
@@ -68,20 +64,43 @@ def test_a_corrupted_file_is_named(tmp_path, corruption, words):
 
 
 def _truncate(path):
+    """At the end of a row."""
     path.write_text("".join(path.read_text().splitlines(keepends=True)[: 1 + N + 5]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: (path / "attack.csv").write_text(""), ["attack.csv cannot be read"]),
+        (lambda path: (path / "attack.csv").write_text("attack,target\n"), ["no column", "accuracy"]),
+        (lambda path: (path / "attack.csv").unlink(), ["attack.json names no attack.csv"]),
+        (lambda path: (path / "images.npz").write_bytes(b"x"), ["images.npz cannot be read"]),
+        (lambda path: _remove_held_out_auc(path / "attack.csv"), ["no column held_out_auc", "attack_lira.py again"]),
+    ],
+)
+def test_a_file_that_another_version_wrote_is_named(tmp_path, change, words):
+    """Its digest is right."""
+    run = attacked_run(tmp_path, curve=False)
+    change(tmp_path)
+    line = input_error_line(results.read, sign(run))
+    for word in words:
+        assert word in line
 
 
 def _remove_held_out_auc(path):
     pd.read_csv(path).drop(columns="held_out_auc").to_csv(path, index=False)
 
 
-def test_tables_of_an_earlier_attack_are_left_out(tmp_path):
+def test_a_table_that_is_no_part_of_the_attack_is_not_read(tmp_path):
     run = attacked_run(tmp_path)
     assert "curve.csv" in results.read(run).tables
-    run.save_json("attack.json", {"earlier": ["curve.csv"]})
+    content = (tmp_path / "curve.csv").read_bytes()
+    attacked_run(tmp_path, curve=False)
+    assert not (tmp_path / "curve.csv").exists()
+    (tmp_path / "curve.csv").write_bytes(content)
     read = results.read(run)
     assert "curve.csv" not in read.tables
-    assert "earlier attack" in read.missing["curve.csv"]
+    assert "attack_lira.py with --curve writes it" in read.missing["curve.csv"]
 
 
 def test_class_names_are_read_as_text(tmp_path):
