@@ -42,6 +42,7 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
     from lira.report import html, text
     from lira.report.results import exposed_images
     from lira.storage.attack_set import load_record, lock_results, one_attack
+    from lira.storage.canaries import load_canaries
     from lira.storage.owner import check_owner, source_of_file
     from lira.storage.provenance import provenance
     from lira.storage.runs import open_run, results_of_scores, results_only
@@ -68,6 +69,7 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
     start, attacked_by = time.monotonic(), provenance("attack_lira.py", argv)
     keep_freed_memory()
     Workers().set_threads(config.run.threads)
+    canaries = None
     if flags.scores:
         run = results_of_scores(result_dir, flags.scores)
         inputs = read_scores(Path(flags.scores), n_targets=config.run.n_runs, inclusion=config.data.target_inclusion)
@@ -93,6 +95,7 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
                     scores = query_model(model, images, samples, label, queries=missing[job], batch_size=size)
                     cache.add(job, missing[job], scores)
         cache.save()
+        canaries = load_canaries(run, config.run.n_runs)
         inputs = AttackInputs(
             phi=cache.phi,
             member=member,
@@ -103,6 +106,8 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
             images=setup.images.x_test.numpy(),
             inclusion=config.data.target_inclusion,
             guarantees=run.guarantees(config.run.n_runs) if config.dp else None,
+            mechanisms=run.mechanisms(config.run.n_runs) if config.dp else None,
+            canaries=canaries.scores if canaries else None,
         )
         run.save_models_table()
         description = setup.describe()
@@ -118,6 +123,9 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
         quiet=config.run.quiet,
     )
     arrays = {} if inputs.images is None else {"images.npz": exposed_images(tables, inputs.images)}
+    if inputs.mechanisms and canaries:
+        tables["mechanism.csv"] = canaries.mechanism_table(inputs.mechanisms)
+        arrays["canaries.npz"] = canaries.arrays
     seconds = time.monotonic() - start
     info = {"data": description, "seconds": seconds, "fdr": flags.fdr}
     attack_set.save(tables, arrays, attacked_by | info)

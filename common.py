@@ -264,6 +264,18 @@ class Setup:
         model.load_state_dict(weights)
         return {"shape": list(shape), "logits": probe_logits(model, shape)}
 
+    def with_canaries_of(self, existing: int | None) -> "Setup":
+        """The setup with as many gradient canaries for new targets as those that exist have; None: there are none.
+        Raises InputError where the flag contradicts them."""
+        if self.privacy is None or self.config.dp is None or existing in (None, self.privacy.canaries):
+            return self
+        if self.config.dp.canaries is not None:
+            raise InputError(
+                f"--canaries {self.config.dp.canaries}: the targets of this run have {existing}, and are not trained "
+                "again; leave it out, or give another --exp-idx"
+            )
+        return replace(self, privacy=replace(self.privacy, canaries=existing))
+
     def describe_training(self) -> str:
         """describe(), and with DP the guarantee."""
         return "\n".join([self.describe(), *([self.privacy.describe()] if self.privacy else [])])
@@ -312,11 +324,13 @@ def prepare(config: Config, *, local_rank: int = 0) -> Setup:
         from lira.privacy.dp_sgd import DPSGD  # here: imports Opacus, which only DP needs
 
         n_images, train = split.n_train + split.n_samples // 2, config.train
-        settings = {name: value for name, value in asdict(config.dp).items() if name != "disabled"}
+        settings = {name: value for name, value in asdict(config.dp).items() if name not in ("disabled", "canaries")}
         privacy = DPSGD(n_images, train.train_batch_size, train.epochs, **settings)
     setup = Setup(config, images, flip, split, device, precision, privacy)
     model = setup.build()  # raises for a network that does not fit, before anything is written
-    if privacy:
+    if config.dp and privacy:
+        n_weights = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        setup = replace(setup, privacy=privacy.with_canaries(config.dp.canaries, n_weights))
         privacy.check(model, (images.channels, *images.size))
     return setup
 
@@ -380,7 +394,8 @@ class Trainer:
         self.private = None
         if setup.privacy:  # clips each image's gradient, adds noise to their sum, and draws Poisson samples as batches
             key = (split.exp_idx, ROLES.index(role), index)
-            self.private = setup.privacy.make_private(self.model, self.optimizer, key=key)
+            canaries = setup.privacy.canaries if role == "target" else 0
+            self.private = setup.privacy.make_private(self.model, self.optimizer, key=key, canaries=canaries)
             self.optimizer = self.private.optimizer
             parts |= self.private.parts
         self.setup, self.name, self.n_epochs = setup, model_name(role, index), train.epochs

@@ -77,6 +77,7 @@ def train(config: Config, argv: Sequence[str]) -> int:
             complete = {job for job in (*jobs, *others[:1]) if run.is_complete(*job, network)} & {*jobs}
             if not workers.restarts:
                 run.clear_failures(jobs)
+        setup = setup.with_canaries_of(run.n_canaries())
     if workers.leader:
         n_missing, suffix = len(jobs) - len(complete), f" with {workers.size} workers" if workers.size > 1 else ""
         print(f"run {run.name}: {len(complete)} of {len(jobs)} models are complete, training {n_missing}{suffix}")
@@ -139,7 +140,10 @@ def train_model(trainer: "Trainer", job: Job, run: "Run", progress: "ProgressBar
     record: dict[str, Any] = {"seconds": trainer.history[-1]["seconds"], "device": setup.device_name}
     if setup.privacy and trainer.private:  # what is published holds nothing else that follows from the training images
         trainer.private.check_weights()
-        record |= setup.privacy.guarantee()
+        record |= setup.privacy.guarantee(trainer.private.mechanism())
+        if canaries := trainer.private.canaries:
+            run.save_canaries(*job, weights, canaries.results())
+            record["canaries"] = len(canaries)
     else:
         record |= {key: trainer.history[-1][key] for key in ("test_accuracy", "train_accuracy", "epsilon")}
         record["history"] = trainer.history

@@ -102,6 +102,12 @@ class DPConfig:
     noise_seed: int | None = flag(
         None, type=int, low=0, help="draw noise and samples from a seed, for tests: the guarantee is nominal then"
     )
+    canaries: int | None = flag(
+        None,
+        type=int,
+        low=0,
+        help="gradient canaries of each target, for the audit (default: 5000, or a tenth of the weights)",
+    )
     max_physical_batch: int = flag(64, changes_models=False, low=1, help="per-sample gradients that fit in memory")
 
 

@@ -64,7 +64,7 @@ def prepare(
             delta=1e-5,
             max_physical_batch=batch,
         )
-        return model, privacy.make_private(model, optimizer, sampling=1, noise=2).optimizer, _plain_backward
+        return model, privacy.make_private(model, optimizer, key=()).optimizer, _plain_backward
     arguments: dict[str, Any] = {"functorch": {"force_functorch": True}, "ghost": {"max_grad_norm": C}}.get(mode, {})
     mode = "hooks" if mode == "opacus" else mode
     wrapper = get_gsm_class(mode)

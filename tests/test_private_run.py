@@ -13,10 +13,11 @@ import attack_lira
 import train_model
 from lira.privacy.compatibility import replace_batch_norm
 from lira.storage.probe import probe_images
+from lira.storage.runs import Run
 from lira.training import cost
 from tests.helpers import killing, networks
 from tests.helpers.report import skip_figures
-from tests.helpers.scripts import FinishedRun, call, rejected, run_folders
+from tests.helpers.scripts import FinishedRun, call, contents, rejected, run_folders
 
 FLAGS = shlex.split(
     "--dataset digits --network tests.helpers.networks:normed --epochs 2 --n-shadows 4 --n-runs 2 --n-train 40 "
@@ -75,13 +76,59 @@ def test_the_weights_file_holds_nothing_else_that_follows_from_the_training_imag
     content = torch.load(private.models / "target_00.pt", weights_only=True)
     guarantee = {"epsilon", "delta", "sigma", "max_grad_norm", "sample_rate", "steps"}
     assert set(content) == {"weights", "record", "sha256"}
-    assert set(content["record"]) == guarantee | {"seconds", "device", "sha256", "belongs_to", "probe"}
+    assert set(content["record"]) == guarantee | {"canaries", "seconds", "device", "sha256", "belongs_to", "probe"}
     model = replace_batch_norm(networks.normed(10, 1))
     model.load_state_dict(content["weights"])
     with torch.no_grad():  # from the weights alone
         logits = model.eval()(probe_images((1, 28, 28)))
     assert content["record"]["probe"].keys() == {"shape", "logits"}
     torch.testing.assert_close(content["record"]["probe"]["logits"], logits)
+    shadow = torch.load(private.models / "shadow_00.pt", weights_only=True)["record"]
+    assert set(content["record"]) - set(shadow) == {"canaries"}, "shadows train without"
+
+
+def test_canaries_of_the_targets(private):
+    """818 weights: 81 of them."""
+    assert "targets train with 81 gradient canaries" in private.trained.out
+    config = json.loads((private.models / "config.json").read_text())
+    assert config["provenance"]["privacy"]["canaries"] == 81
+    with np.load(private.results / "canaries.npz", allow_pickle=False) as file:
+        assert {name: file[name].dtype.kind for name in file.files} == {"target": "i", "score": "f", "member": "b"}
+        assert np.bincount(file["target"]).tolist() == [81, 81]
+        score, member = file["score"], file["member"]
+    assert score[member].mean() > score[~member].mean()
+    assert not np.array_equal(member[:81], member[81:])
+    table = pd.read_csv(private.results / "mechanism.csv")
+    assert table.target.unique().tolist() == ["target_00", "target_01"]
+    assert {"all", "0.weight", "5.weight"} <= set(table.scope)
+    checks = {"steps", "noise scale", "participation", "weight", "correlation", "once per epoch"}
+    assert set(table.check) == checks
+    claimed = table[table.scope == "all"].groupby("check").claimed.first()
+    assert claimed[["steps", "noise scale", "participation", "weight", "correlation"]].tolist() == [4, 0.8, 0.5, 1, 0]
+    assert not table.deviates.any()
+
+
+def test_a_run_made_before_there_were_canaries(private, tmp_path, monkeypatch):
+    """Its targets are kept, new ones train without too, and another number is rejected."""
+    skip_figures(monkeypatch)
+    copy = private.copy(tmp_path)
+    run = Run(copy.models, copy.results, torch.load(copy.models / "target_00.pt")["record"]["belongs_to"].split()[1])
+    for index in (0, 1):
+        record = {key: value for key, value in run.record("target", index).items() if key != "canaries"}
+        run.save_weights("target", index, run.load_weights("target", index), record)
+    for path in [*copy.results.glob("train/*.npz"), copy.results / "canaries.npz", copy.results / "mechanism.csv"]:
+        path.unlink()
+    before = contents(copy.models)
+    assert "the targets of this run have 0, and are not trained again" in rejected(
+        train_model.main, [*copy.argv, "--canaries", "81"]
+    )
+    trained = call(train_model.main, [*copy.argv, "--n-runs", "3"])
+    assert (trained.status, trained.err) == (0, "")
+    assert before.items() <= contents(copy.models).items()
+    assert "canaries" not in run.record("target", 2)
+    attacked = call(attack_lira.main, [*copy.argv, "--n-runs", "3"])
+    assert (attacked.status, attacked.err) == (0, "")
+    assert not (copy.results / "mechanism.csv").exists()
 
 
 def test_accuracies_of_private_models_come_from_their_logs(private, tmp_path):
@@ -169,6 +216,9 @@ def test_killed_private_models_continue_to_the_same_weights(private, tmp_path):
     assert killing.run([*flags, "--shard", "6/6"])[0] == 0
     assert killing.run(flags)[0] == 0
     assert killing.weights(tmp_path) == killing.weights(private.folder)
+    canaries = contents(private.folder / "result", "*.canaries.*.npz")
+    assert len(canaries) == 2
+    assert contents(tmp_path / "result", "*.canaries.*.npz") == canaries
 
 
 def test_a_plan_measures_private_steps(private, monkeypatch):

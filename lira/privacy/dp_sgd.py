@@ -6,7 +6,7 @@ training sets differ by one image more or less."""
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,25 @@ from lira.data.store import ImageStore
 from lira.errors import ModelError
 from lira.privacy import compatibility
 from lira.privacy.accounting import epsilon, min_noise_multiplier
+from lira.privacy.audit import Mechanism
+from lira.privacy.canaries import Canaries, number
 
 MAX_PRV_EPSILON = 20.0  # above it the grid of the PRV accountant takes gigabytes, and the guarantee means little
 
 
 class _Optimizer(DPOptimizer):
-    """Opacus's DPOptimizer with five corrections: norms are computed in the weights' precision (bf16 would round them,
-    and so the sensitivity, by up to 0.4 %), clipped gradients are added without TF32 for the same reason, an empty
-    Poisson batch is a step of noise alone, the generator is a Noise, and gradients have the memory layout of their
-    weights, without which torch's fused optimizers are silently wrong."""
+    """Opacus's DPOptimizer with gradient canaries, if there are any, and five corrections: norms are computed in the
+    weights' precision (bf16 would round them, and so the sensitivity, by up to 0.4 %), clipped gradients are added
+    without TF32 for the same reason, an empty Poisson batch is a step of noise alone, the generator is a Noise, and
+    gradients have the memory layout of their weights, without which torch's fused optimizers are silently wrong."""
+
+    canaries: Canaries | None = None
+
+    def pre_step(self, closure: Any = None) -> bool | None:
+        completes_step = super().pre_step(closure)
+        if completes_step and self.canaries:
+            self.canaries.observe([p.grad for p in self.params], scale=self.expected_batch_size)
+        return completes_step
 
     def _get_flat_grad_sample(self, p: Any) -> torch.Tensor:
         if p.grad_sample is None:
@@ -48,6 +58,8 @@ class _Optimizer(DPOptimizer):
             torch.set_float32_matmul_precision(before)
 
     def add_noise(self) -> None:
+        if self.canaries:
+            self.canaries.add([p.summed_grad for p in self.params])
         for p in self.params:
             noise = self.generator.normal(p.summed_grad) * (self.noise_multiplier * self.max_grad_norm)
             p.grad = torch.empty_like(p).copy_(p.summed_grad + noise)
@@ -80,8 +92,9 @@ class Noise:
 class DPSGD:
     """DP-SGD for every model of a run; either sigma or target_epsilon is None. n_images: the planned size of a training
     set, so that neither the sampling nor the scale of a step reveals how many members Bernoulli inclusion chose.
-    noise_seed: None for noise and samples from the operating system's entropy; with a seed that anyone can know the
-    run repeats, and its guarantee is nominal."""
+    canaries: gradient canaries of each target. noise_seed: None for noise,
+    samples and canaries from the operating system's entropy; with a seed that anyone can know the run repeats, and its
+    guarantee is nominal."""
 
     n_images: int
     batch_size: int
@@ -92,6 +105,7 @@ class DPSGD:
     delta: float
     max_physical_batch: int
     noise_seed: int | None = None
+    canaries: int = 0
 
     @property
     def steps_per_epoch(self) -> int:
@@ -123,7 +137,7 @@ class DPSGD:
     @property
     def epsilon(self) -> float:
         """Of a complete model: the accountant's upper bound at delta."""
-        return self.epsilon_of([(self.noise_multiplier, self.sample_rate, self.steps)])
+        return self.guarantee()["epsilon"]
 
     def epsilon_of(self, history: list[tuple[float, float, int]]) -> float:
         """Accounted epsilon of the steps taken, as an accountant's history: (noise multiplier, sample rate, steps)."""
@@ -132,21 +146,21 @@ class DPSGD:
     adapt = staticmethod(compatibility.replace_batch_norm)
     check = staticmethod(compatibility.check_network)
 
-    def guarantee(self) -> dict[str, float]:
-        """The guarantee of a complete model and the parameters of its training."""
-        return {
-            "epsilon": self.epsilon,
-            "delta": self.delta,
-            "sigma": self.noise_multiplier,
-            "max_grad_norm": self.max_grad_norm,
-            "sample_rate": self.sample_rate,
-            "steps": self.steps,
-        }
+    @property
+    def mechanism(self) -> Mechanism:
+        """Of a complete model."""
+        return Mechanism(self.noise_multiplier, self.sample_rate, self.steps)
+
+    def guarantee(self, mechanism: Mechanism | None = None) -> dict[str, float]:
+        """The guarantee and the parameters of a mechanism, by default that of a complete model."""
+        mechanism = mechanism or self.mechanism
+        epsilon = self.epsilon_of([(mechanism.sigma, mechanism.sample_rate, mechanism.steps)])
+        return {"epsilon": epsilon, "delta": self.delta, "max_grad_norm": self.max_grad_norm} | asdict(mechanism)
 
     def provenance(self) -> dict[str, float | str]:
         """guarantee() and how it was accounted, for config.json."""
         accounting = {"accountant": self.accountant, "neighbours": "one image more or less"}
-        return self.guarantee() | accounting | {"opacus": opacus.__version__}
+        return self.guarantee() | accounting | {"canaries": self.canaries, "opacus": opacus.__version__}
 
     def describe(self) -> str:
         known = self.noise_seed is not None
@@ -155,20 +169,29 @@ class DPSGD:
             f"DP-SGD: sigma {self.noise_multiplier:.4g}, C {self.max_grad_norm:g}, {self.steps} steps at sample rate "
             f"{self.sample_rate:.4g}\nepsilon {self.epsilon:.4g} at delta {self.delta:g}, of each model for its "
             f"own training set; neighbouring training sets differ by one image ({self.accountant} accountant)"
-            f"{nominal}"
+            f"{nominal}" + (f"\ntargets train with {self.canaries:,} gradient canaries" if self.canaries else "")
         )
 
-    def make_private(self, model: nn.Module, optimizer: Optimizer, *, key: Sequence[int]) -> "PrivateTraining":
-        """Private training of a model. key: tells the models of a noise_seed apart."""
+    def with_canaries(self, n: int | None, n_weights: int) -> "DPSGD":
+        """With n gradient canaries in each target, by default as many as suit a network of so many weights. Raises
+        InputError."""
+        return replace(self, canaries=number(n, n_weights))
+
+    def make_private(
+        self, model: nn.Module, optimizer: Optimizer, *, key: Sequence[int], canaries: int = 0
+    ) -> "PrivateTraining":
+        """Private training of a model with so many gradient canaries. key: tells the models of a noise_seed apart."""
         seed = np.random.SeedSequence(None if self.noise_seed is None else [self.noise_seed, *key])
-        return PrivateTraining(self, model, optimizer, seed)
+        return PrivateTraining(self, model, optimizer, seed, canaries)
 
 
 class PrivateTraining:
     """Private training of one model. optimizer: clips and adds noise; parts: state to be saved in the resume file.
     seed: of Poisson sampling and noise."""
 
-    def __init__(self, privacy: DPSGD, model: nn.Module, optimizer: Optimizer, seed: np.random.SeedSequence):
+    def __init__(
+        self, privacy: DPSGD, model: nn.Module, optimizer: Optimizer, seed: np.random.SeedSequence, canaries: int
+    ):
         self._privacy, self._accountant = privacy, create_accountant(privacy.accountant)
         sampling, noise = seed.spawn(2)
         self._sampling = np.random.default_rng(sampling)
@@ -182,6 +205,9 @@ class PrivateTraining:
             expected_batch_size=privacy.n_images * privacy.sample_rate,
             generator=self._noise,
         )
+        # Never from the generators under audit: from the operating system, or the next of the seed's.
+        self._canary_seed = seed.spawn(1)[0] if privacy.noise_seed is not None else None
+        self.optimizer.canaries = self._make_canaries(canaries) if canaries else None
         self.optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(privacy.sample_rate))
         self.parts = {"accountant": self._accountant, "privacy": self}
 
@@ -197,15 +223,32 @@ class PrivateTraining:
         """Accounted epsilon of the steps taken so far."""
         return self._privacy.epsilon_of(self._accountant.history)
 
+    def mechanism(self) -> Mechanism:
+        """What the accountant was told of the steps taken, all of one kind."""
+        ((sigma, sample_rate, steps),) = self._accountant.history
+        return Mechanism(sigma, sample_rate, steps)
+
+    def _make_canaries(self, n: int) -> Canaries:
+        weights = {name: weight for name, weight in self._model.named_parameters() if weight.requires_grad}
+        rng, privacy = np.random.default_rng(self._canary_seed), self._privacy
+        return Canaries(weights, n, privacy.mechanism, max_grad_norm=privacy.max_grad_norm, rng=rng)
+
+    @property
+    def canaries(self) -> Canaries | None:
+        return self.optimizer.canaries
+
     def batches(
         self, store: ImageStore, training_set: torch.Tensor, generator: torch.Generator, *, augment: bool
     ) -> Iterator[tuple[torch.Tensor, ...]]:
         """One epoch of Poisson samples, possibly empty, in physical batches (index, top, left, flip) fitting in memory;
         Opacus signals to the optimizer which physical batch completes a sample. generator: for the augmentation.
         The draws do not depend on the size of the physical batches."""
+        n_images = len(training_set)
         for _ in range(self._privacy.steps_per_epoch):
-            included = self._sampling.random(len(training_set)) < self._privacy.sample_rate
-            sample = torch.from_numpy(np.flatnonzero(included))
+            included = self._sample(n_images + (len(self.canaries) if self.canaries else 0))
+            if self.canaries:
+                self.canaries.take_part(included[n_images:])
+            sample = torch.from_numpy(np.flatnonzero(included[:n_images]))
             columns = (training_set[sample], *store.draw(len(sample), generator, augment=augment))
             on_device = [column.to(store.device, non_blocking=True) for column in columns]
             for batch in BatchSplittingSampler(
@@ -213,9 +256,19 @@ class PrivateTraining:
             ):
                 yield tuple(column[batch] for column in on_device)
 
+    def _sample(self, n: int) -> np.ndarray:
+        """bool (n,): which of n records, images and canaries, are in the next Poisson sample."""
+        return self._sampling.random(n) < self._privacy.sample_rate
+
     def state_dict(self) -> dict:
-        return {"sampling": self._sampling.bit_generator.state, "noise": self._noise.state_dict()}
+        state = {"sampling": self._sampling.bit_generator.state, "noise": self._noise.state_dict()}
+        return state | ({"canaries": self.canaries.state_dict()} if self.canaries else {})
 
     def load_state_dict(self, state: dict) -> None:
+        """A target that has begun goes on with the canaries that it has, if any."""
         self._sampling.bit_generator.state = state["sampling"]
         self._noise.load_state_dict(state["noise"])
+        self.optimizer.canaries = None
+        if "canaries" in state:
+            self.optimizer.canaries = self._make_canaries(0)
+            self.optimizer.canaries.load_state_dict(state["canaries"])

@@ -4,6 +4,7 @@
 
 Either folder may be moved or shared: both hold a config.json, and both are checked."""
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from torch import nn
 
 from lira.atomic import remove_stale, write_atomically, write_json
 from lira.errors import CorruptedFile, one_line, warn
+from lira.privacy.audit import Mechanism
 from lira.storage.checksums import digest
 from lira.storage.config import check_configs, write_config
 from lira.storage.models import ModelFiles
@@ -130,9 +132,57 @@ class Run(ModelFiles):
     def save_json(self, name: str, content: Mapping) -> None:
         write_json(self.results / name, content)
 
-    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    def mechanisms(self, n_targets: int) -> tuple[Mechanism, ...]:
+        """What the guarantee of each target is claimed for."""
+        records = [self.record("target", index) for index in range(n_targets)]
+        return tuple(Mechanism(record["sigma"], record["sample_rate"], record["steps"]) for record in records)
+
+    def n_canaries(self) -> int | None:
+        """The number of gradient canaries of the first valid target on disk; None without one."""
+        for role, index in self.models_on_disk():
+            with contextlib.suppress(CorruptedFile):
+                if role == "target":
+                    return self.record(role, index).get("canaries", 0)
+        return None
+
+    def _canaries_path(self, role: str, index: int, weights_digest: str) -> Path:
+        return self.results / "train" / f"{model_name(role, index)}.canaries.{weights_digest[:16]}.npz"
+
+    def save_canaries(
+        self, role: str, index: int, weights: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        """What the gradient canaries of a target with these weights showed; to be called before save_weights().
+
+        Named after the weights and written before them: weights on disk imply the results of their canaries, whenever a
+        process is killed and whichever of two launches of one run writes last, without a lock. What is left behind by a
+        killed one belongs to no weights and is never read. It is the auditor's, not for publication."""
+        path = self._canaries_path(role, index, digest(weights))
+        self.save_arrays(str(path.relative_to(self.results)), arrays, checksum=True)
+
+    def load_canaries(self, role: str, index: int) -> dict[str, np.ndarray]:
+        """The arrays given to save_canaries() with the weights on disk. Raises FileNotFoundError, CorruptedFile."""
+        return read_arrays(self._canaries_path(role, index, self.record(role, index)["sha256"]))
+
+    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray], *, checksum: bool = False) -> None:
+        """checksum: one that read_arrays() verifies."""
+        arrays = {**arrays, "sha256": np.array(digest(arrays))} if checksum else arrays
         untyped: dict[str, Any] = dict(arrays)  # mypy takes ** of arrays for the flag allow_pickle
         write_atomically(self.results / name, lambda file: np.savez(file, **untyped))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file with a checksum; no pickles. Raises FileNotFoundError, CorruptedFile."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        if str(arrays.pop("sha256")) == digest(arrays):
+            return arrays
+        reason = "its checksum does not match"
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # NumPy raises errors of many kinds for corrupted bytes
+        raise CorruptedFile(path, one_line(error), "restore it") from error
+    raise CorruptedFile(path, reason, "restore it")
 
 
 def results_only(result_dir: str, name: str) -> Run:

@@ -12,9 +12,8 @@ import numpy as np
 from lira.attacks.inputs import AttackInputs, validate_scores
 from lira.data.store import Query
 from lira.errors import CorruptedFile, InputError, one_line, warn
-from lira.storage.checksums import digest
 from lira.storage.names import ROLES, Job, model_name
-from lira.storage.runs import Run
+from lira.storage.runs import Run, read_arrays
 
 MAX_CLASSES = 100_000  # a larger label is a mistake
 SAVE_EVERY = 60  # seconds between two writes while models are queried: a kill loses about as much
@@ -107,24 +106,19 @@ class ScoreCache:
 
 def save_scores(run: Run, **arrays: np.ndarray) -> None:
     """Write scores.npz with a checksum of these arrays."""
-    run.save_arrays("scores.npz", {**arrays, "sha256": np.array(digest(arrays))})
+    run.save_arrays("scores.npz", arrays, checksum=True)
 
 
 def load_scores(run: Run) -> dict[str, np.ndarray] | None:
     """The arrays of scores.npz; None if there is no such file, or, with a warning, a corrupted one."""
     path = run.results / "scores.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        if str(arrays.pop("sha256")) == digest(arrays):
-            return arrays
-        reason = "its checksum does not match"
+        return read_arrays(path)
     except FileNotFoundError:
         return None
-    except Exception as error:  # NumPy raises errors of many kinds for corrupted bytes
-        reason = one_line(error)
-    warn(f"{path} is corrupted ({reason}): all models are queried again")
-    return None
+    except CorruptedFile as error:
+        warn(f"{path} is corrupted ({error.reason}): all models are queried again")
+        return None
 
 
 def _valid_phi(stored: dict[str, np.ndarray], label: np.ndarray) -> dict[tuple[str, Query], np.ndarray]:

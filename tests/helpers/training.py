@@ -54,13 +54,14 @@ def make_setup(
 
 def train(
     *network: str,
+    role: str = "shadow",
     state: dict[str, Any] | None = None,
     stop_after: int | None = None,
     progress: Callable[[int], None] = lambda n: None,
     **changed: Any,
 ) -> Trainer:
-    """shadow_07 of make_setup(*network, **changed), trained. state: to be continued; stop_after: epochs, then stop."""
-    trainer = Trainer(make_setup(*network, **changed), "shadow", 7)
+    """Model 7 of this role of make_setup(*network, **changed), trained. state: to be continued; stop_after: epochs."""
+    trainer = Trainer(make_setup(*network, **changed), role, 7)
     if state:
         trainer.state.load_state_dict(state)
     list(islice(trainer.epochs(progress), stop_after))

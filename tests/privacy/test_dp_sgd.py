@@ -15,6 +15,7 @@ from common import Trainer, make_split
 from lira.errors import InputError, ModelError
 from lira.privacy.compatibility import replace_batch_norm
 from lira.privacy.dp_sgd import DPSGD
+from lira.storage.checksums import digest
 from tests.helpers import training
 from tests.helpers.networks import equal_weights, normed
 from tests.helpers.tiny_images import store
@@ -53,32 +54,55 @@ def clipped_sum(model, x, y, norm):
     return total
 
 
-def naive_train(privacy, *, optimizer, lr):
-    """float64 except for the noise; draws from generators with the same seeds in the documented order.
+def naive_train(privacy, *, optimizer, lr, canaries=None):
+    """float64 except for the noise; draws from generators with the same seeds in the documented order. canaries: those
+    of the target to compare with, of which coordinates, signs and coins are taken.
 
     Returns (model, size of each sample)."""
     torch.manual_seed(SEED)
     model, images = private_net().double(), store()
     augmentation = torch.Generator().manual_seed(SEED)
-    seeds = np.random.SeedSequence([NOISE_SEED, *KEY]).spawn(2)
+    key = (0, 0, 7) if canaries else KEY
+    seeds = np.random.SeedSequence([NOISE_SEED, *key]).spawn(2)
     sampling, noise = map(np.random.default_rng, seeds)
     make = {"MSGD": partial(torch.optim.SGD, momentum=0.9), "adam": torch.optim.Adam}[optimizer]
     update, sizes = make(model.parameters(), lr=lr, weight_decay=1e-4), []
     steps_per_epoch = math.ceil(27 / privacy.batch_size)
     for _ in range(3 * steps_per_epoch):
-        included = sampling.random(len(TRAINING_SET)) < 1 / steps_per_epoch
-        index = torch.from_numpy(TRAINING_SET[included])
+        included = sampling.random(len(TRAINING_SET) + privacy.canaries) < 1 / steps_per_epoch
+        index = torch.from_numpy(TRAINING_SET[included[: len(TRAINING_SET)]])
         sizes.append(len(index))
         top, left = torch.randint(0, 2 * images.margin + 1, (2, len(index)), generator=augmentation)
         flip = torch.randint(0, 2, (len(index),), generator=augmentation).bool()
         x = images.batch(index, top, left, flip).double()
         total = clipped_sum(model, x, images.y[index], privacy.max_grad_norm)
+        if canaries:
+            add_canaries(total, canaries.state_dict(), included[len(TRAINING_SET) :], privacy.max_grad_norm)
         for weight, gradient in zip(model.parameters(), total, strict=True):
             drawn = torch.from_numpy(noise.standard_normal(weight.shape, dtype=np.float32))
             noisy = gradient + drawn * privacy.sigma * privacy.max_grad_norm
             weight.grad = noisy / (27 / steps_per_epoch)
         update.step()
     return model, sizes
+
+
+def add_canaries(total, canaries, included, norm):
+    """canaries: their state_dict()."""
+    places = zip(*(canaries[key].tolist() for key in ("tensor", "coordinate", "sign", "member")), strict=True)
+    for (tensor, coordinate, sign, member), in_sample in zip(places, included, strict=True):
+        if member and in_sample:
+            total[tensor].view(-1)[coordinate] += sign * norm
+
+
+@pytest.mark.parametrize("changes", [{"max_physical_batch": 3}, {"batch_size": 1}])
+def test_weights_of_a_target_equal_those_of_a_naive_loop_with_canaries(changes):
+    """Batches in physical batches of 3, and batches that are often empty."""
+    privacy = dp_sgd(canaries=100, **changes)
+    trainer = train(privacy, role="target", lr=0.1)
+    expected, _ = naive_train(privacy, optimizer="MSGD", lr=0.1, canaries=trainer.private.canaries)
+    for key, value in trainer.model.state_dict().items():
+        np.testing.assert_allclose(value.double(), expected.state_dict()[key].double(), atol=2e-5, err_msg=key)
+    assert train(privacy).private.canaries is None, "shadows train without"
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("MSGD", 0.1), ("adam", 1e-3)])
@@ -148,14 +172,24 @@ def test_clipped_gradients_are_added_without_tf32(monkeypatch):
 # --- what a model depends on ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_a_continued_training_is_bit_identical(epochs):
-    complete, state = train(dp_sgd()), train(dp_sgd(), stop_after=epochs).state.state_dict()
+@pytest.mark.parametrize(("epochs", "n_now"), [(1, 50), (2, 0)])
+def test_a_continued_training_is_bit_identical(epochs, n_now):
+    """With the canaries that it began with, whatever the flag says now."""
+    how = dict(role="target")
+    complete = train(dp_sgd(canaries=50), **how)
+    state = train(dp_sgd(canaries=50), stop_after=epochs, **how).state.state_dict()
     assert len(state["history"]) == epochs
     torch.rand(100)
-    continued = train(dp_sgd(), state=state)
+    continued = train(dp_sgd(canaries=n_now), state=state, **how)
     assert equal_weights(complete.model, continued.model)
     assert [row["epsilon"] for row in continued.history] == [row["epsilon"] for row in complete.history]
+    assert digest(continued.private.canaries.results()) == digest(complete.private.canaries.results())
+
+
+def test_a_target_begun_without_canaries_goes_on_without():
+    state = train(dp_sgd(), role="target", stop_after=1).state.state_dict()
+    assert "canaries" not in state["privacy"]
+    assert train(dp_sgd(canaries=50), role="target", state=state).private.canaries is None
 
 
 def test_noise_follows_from_a_noise_seed_alone_and_else_from_the_operating_system():

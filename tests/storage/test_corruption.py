@@ -42,6 +42,7 @@ def make_run(folder):
     rng = np.random.default_rng(0)
     phi, member = rng.normal(size=(5, 20, 1)).astype(np.float32), rng.random((5, 20)) < 0.5
     save_scores(run, phi=phi, member=member, weights=np.array(["a", "b", "c", "d", "e"]))
+    run.save_canaries(*JOB, model.state_dict(), {"score": rng.normal(size=9), "check": np.array(["weight"])})
     np.savez(folder / "dataset.npz", **arrays(names=["a", "b", "c"]))
     np.savez(folder / "scores.npz", phi=phi, member=np.arange(20) % 2 == np.arange(5)[:, None] % 2)
     write_images(folder / "images")
@@ -96,6 +97,7 @@ FILES = {  # kind -> its path, and what is read from it
     "weights": (lambda run: run.weights_path(*JOB), lambda run: (run.load_weights(*JOB), run.record(*JOB))),
     "resume": (lambda run: run.resume_path(*JOB), lambda run: run.load_resume(*JOB)),
     "scores": (lambda run: run.results / "scores.npz", load_scores),
+    "canaries": (lambda run: next((run.results / "train").glob("*.npz")), lambda run: run.load_canaries(*JOB)),
     "config": (lambda run: run.models / "config.json", reopened),
     "log": (lambda run: run.results / "train" / "shadow_00.csv", lambda run: run.load_logs()["shadow_00"].to_csv()),
     "dataset": (lambda run: top(run) / "dataset.npz", lambda run: read_npz(top(run) / "dataset.npz").fingerprint),

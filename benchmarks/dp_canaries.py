@@ -1,0 +1,96 @@
+"""What gradient canaries cost, and what they catch.
+
+    python benchmarks/dp_canaries.py cost [--seeds 10] [FLAGS of train_model.py]
+    python benchmarks/dp_canaries.py breakages [--seeds 10] [--correct 40] [FLAGS of train_model.py]
+
+Targets without shadows; default FLAGS: digits, ConvNet, epsilon 8, 15 epochs, one thread.
+
+cost: of each noise seed a target with canaries and one without, epoch by epoch in turn: test accuracy, and CPU seconds
+of training. breakages: every breakage of tests/helpers/breakages.py: in how many runs the mechanism check deviates by
+the check that has to name it, and by any."""
+
+import argparse
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import Trainer, prepare
+from lira.privacy.mechanism import check_mechanisms
+from lira.training.kernels import keep_freed_memory
+from tests.helpers.breakages import BREAKAGES, broken
+from util import parse_args
+
+FLAGS = ["--dataset", "digits", "--network", "ConvNet", "--target-epsilon", "8", "--epochs", "15", "--quiet"]
+
+
+def make_target(flags: Sequence[str], seed: int) -> Trainer:
+    return Trainer(prepare(parse_args([*FLAGS, *flags, "--noise-seed", str(seed)], description="")), "target", 0)
+
+
+def train_in_turn(pair: Sequence[Trainer]) -> list[float]:
+    """Train both, epoch by epoch in turn. Returns the CPU seconds of each."""
+    seconds, running = [0.0, 0.0], [target.epochs() for target in pair]
+    for epoch in range(pair[0].n_epochs):
+        for which in (0, 1) if epoch % 2 else (1, 0):
+            start = time.process_time()
+            next(running[which])
+            seconds[which] += time.process_time() - start
+    return seconds
+
+
+def cost(flags: Sequence[str], n_seeds: int) -> None:
+    accuracies, seconds = [], []
+    for seed in range(n_seeds):
+        pair = [make_target([*flags, *extra], seed) for extra in ([], ["--canaries", "0"])]
+        seconds.append(train_in_turn(pair))
+        accuracies.append([target.history[-1]["test_accuracy"] for target in pair])
+        print(f"seed {seed}: accuracy {accuracies[-1][0]:.1%} with, {accuracies[-1][1]:.1%} without", flush=True)
+    accuracy, difference = np.array(accuracies), np.subtract(*np.transpose(accuracies))
+    means, deviations = accuracy.mean(axis=0), accuracy.std(axis=0, ddof=1)
+    print(f"accuracy with {means[0]:.1%} +- {deviations[0]:.1%}, without {means[1]:.1%} +- {deviations[1]:.1%}")
+    print(f"difference {difference.mean():+.2%}, standard error {difference.std(ddof=1) / np.sqrt(n_seeds):.2%}")
+    ratio = np.divide(*np.transpose(seconds))
+    print(f"CPU time with / without: median {np.median(ratio):.3f}, {ratio.min():.3f} to {ratio.max():.3f}")
+
+
+def breakages(flags: Sequence[str], n_seeds: int, n_correct: int) -> None:
+    warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # where all samples are empty
+    for breakage, check in [(None, "-"), *BREAKAGES.items()]:
+        n_runs, n_deviating, deviating = n_seeds if breakage else n_correct, 0, Counter[str]()
+        for seed in range(n_runs):
+            with broken(breakage):
+                target = make_target(flags, seed)
+                list(target.epochs())
+            (outcomes,) = check_mechanisms([target.private.canaries.estimates()], [target.private.mechanism()])
+            checks = {outcome.check for outcome in outcomes if outcome.deviates}
+            n_deviating += bool(checks)
+            deviating.update(checks)
+        name = breakage.__name__.replace("_", " ") if breakage else "correct"
+        counts = f"{n_runs:3} runs, {n_deviating:3} deviate, {deviating[check]:3} by {check:15}"
+        print(f"{name:32}{counts} {dict(deviating)}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["cost", "breakages"])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--correct", type=int, default=40, help="runs that are not broken")
+    args, flags = parser.parse_known_args()
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    if args.what == "cost":
+        cost(flags, args.seeds)
+    else:
+        breakages(flags, args.seeds, args.correct)
+
+
+if __name__ == "__main__":
+    main()
