@@ -43,7 +43,7 @@ def test_the_logits_follow_from_code_and_weights(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_double_precision_is_the_same(name):
-    """What other devices round, emulated: 10 bits of mantissa are finer, 7 are coarser than the tolerance."""
+    """What devices and versions round lies between fp32 and double precision."""
     model = build(name, num_classes=5, in_channels=3, size=SHAPE[1:])
     expected = probe_logits(model, SHAPE)
     with torch.no_grad():
