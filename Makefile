@@ -40,7 +40,7 @@ DEMO = --dataset digits --network ConvNet --disable-dp --epochs 30 --lr 0.02 --t
 	--n-train 200 --no-augment --n-runs 5
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(sys.version_info < (3, 10) and f"Python 3.10 or newer is needed, {sys.executable} is {v}: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; v = "%d.%d" % sys.version_info[:2]; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, {sys.executable} is {v}: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 
 .venv/ready: .venv/bin/python requirements.txt constraints.txt
