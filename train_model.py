@@ -43,7 +43,7 @@ def train(config: Config, argv: Sequence[str]) -> int:
     keep_freed_memory()
     workers = join_workers()
     workers.set_threads(config.run.threads)
-    with workers.run_first(workers.local_rank == 0, f"data of machine {workers.node}"):
+    with workers.run_first(workers.rank - workers.local_rank, f"data of machine {workers.node}"):
         setup = prepare(config, local_rank=workers.local_rank)
     all_jobs = schedule.planned_models(config.run.n_runs, config.run.n_shadows)
     jobs = schedule.shard(all_jobs, *config.run.shard or (1, 1))
@@ -66,7 +66,7 @@ def train(config: Config, argv: Sequence[str]) -> int:
             print(describe_cost(cost, seconds, workers, folder=run.models, device=setup.device))
         return 0
 
-    with workers.run_first(workers.leader, "folders"):
+    with workers.run_first(0, "folders"):
         run = open_run(*folders, setup.identity, name=config.run.run, record=setup.record(argv))
         complete: set[Job] = set()
         if workers.leader:

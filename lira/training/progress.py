@@ -84,6 +84,7 @@ class ProgressBars:
 
     def publish(self) -> None:
         """Add this worker's counts to those of all workers, and draw the sums."""
+        self._workers.sign_of_life()
         total = {name: self._workers.add(name, amount) for name, amount in self._unpublished.items()}
         self._unpublished, self._last_publish = dict.fromkeys(self._unpublished, 0), time.monotonic()
         if self._run_bar.disable:

@@ -3,18 +3,23 @@
 torchrun starts them and holds the store. Without torchrun there is one worker, with a store of its own."""
 
 import os
+import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 
+from lira.errors import warn
+
 POLL_SECONDS = 0.2
+SILENT_SECONDS = 300.0  # without a sign of life: a worker that others wait for is named
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,9 @@ class Workers:
     restarts: int = 0
     store: dist.Store = field(default_factory=dist.HashStore)
 
+    def __post_init__(self) -> None:
+        self.store.set(f"process/{self.rank}", f"process {os.getpid()} on {platform.node()}")
+
     @property
     def leader(self) -> bool:
         return self.rank == 0
@@ -39,14 +47,18 @@ class Workers:
         """Add to a counter that all workers share. Returns its new value."""
         return self.store.add(counter, amount)
 
+    def sign_of_life(self) -> None:
+        """To be called about once a second while this worker works and others may wait for it."""
+        self.add(f"signs of life/{self.rank}")
+
     @contextmanager
-    def run_first(self, first: bool, step: str) -> Iterator[None]:
-        """The worker with `first` completes the block before the others enter it, so they find what it created."""
-        while not first and not self.add(step, 0):
-            time.sleep(POLL_SECONDS)
+    def run_first(self, first: int, step: str) -> Iterator[None]:
+        """The worker of rank `first` completes the block before the others enter it, so they find what it created."""
+        if self.rank != first:
+            self._wait({step: first})
         yield
-        if first:
-            self.add(step)
+        if self.rank == first:
+            self.store.set(step, "")
 
     def finish(self, while_waiting: Callable[[], None]) -> None:
         """Wait until every worker has come here.
@@ -57,14 +69,40 @@ class Workers:
         if self.leader:
             self.barrier("left", while_waiting)
         else:
-            self.add("left")
+            self.store.set(f"left/{self.rank}", "")
 
-    def barrier(self, counter: str, while_waiting: Callable[[], None] = lambda: None) -> None:
-        """Add one to the counter and wait until all workers have. while_waiting(): called at every poll."""
-        self.add(counter)
-        while self.add(counter, 0) < self.size:
+    def barrier(self, step: str, while_waiting: Callable[[], None] = lambda: None) -> None:
+        """Wait until all workers have come to this step. while_waiting(): called at every poll."""
+        self.store.set(f"{step}/{self.rank}", "")
+        self._wait({f"{step}/{rank}": rank for rank in range(self.size)}, while_waiting)
+
+    def _wait(self, done: Mapping[str, int], while_waiting: Callable[[], None] = lambda: None) -> None:
+        """Poll until the store holds every key of `done`: key -> the rank that sets it.
+
+        A worker may be stopped, or hang on its disk or GPU, and torchrun sees a living process. So the first of the
+        waiting workers names those that have set no key and shown no sign of life for SILENT_SECONDS."""
+        signs, last_look = self._signs_of_life(done), time.monotonic()
+        while not self.store.check(list(done)):
             while_waiting()
             time.sleep(POLL_SECONDS)
+            if time.monotonic() - last_look > SILENT_SECONDS:
+                before, signs, last_look = signs, self._signs_of_life(done), time.monotonic()
+                silent = [rank for rank, n in signs.items() if n == before[rank]]
+                if self.rank == next(rank for rank in count(min(done.values())) if rank not in signs):
+                    for rank in silent:
+                        warn(
+                            f"waiting for worker {rank} ({self._process(rank)}), without a sign "
+                            f"of life for {SILENT_SECONDS / 60:.0f} minutes: if it hangs, kill it, and torchrun starts "
+                            "all workers again (--max-restarts); or run the same command again"
+                        )
+
+    def _process(self, rank: int) -> str:
+        key = f"process/{rank}"
+        return self.store.get(key).decode() if self.store.check([key]) else "which has not joined yet"
+
+    def _signs_of_life(self, done: Mapping[str, int]) -> dict[int, int]:
+        """Rank -> number of signs of life so far, of the workers that have not set their key."""
+        return {rank: self.add(f"signs of life/{rank}", 0) for key, rank in done.items() if not self.store.check([key])}
 
     @contextmanager
     def stopped_by_signal(self) -> Iterator[None]:

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import threading
 from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
 
+from lira.training import workers
 from lira.training.workers import Workers, agree_on_restart
 from tests.helpers.workers import in_threads, workers_of_a_run
 
@@ -37,11 +39,34 @@ def test_one_worker_runs_first():
     order = []
 
     def step(worker):
-        with worker.run_first(worker.leader, "data"):
+        with worker.run_first(0, "data"):
             order.append(worker.rank)
 
     in_threads(partial(step, second), partial(step, first))
     assert order == [0, 1]
+
+
+def test_a_silent_worker_is_named(monkeypatch):
+    """Stopped by SIGSTOP, or hanging on a disk: torchrun sees a living process. One that still trains is not named."""
+    lines = []
+    monkeypatch.setattr(workers, "SILENT_SECONDS", 0.5)
+    waiting, also_waiting, silent, training = workers_of_a_run(4)
+    named = threading.Event()
+    monkeypatch.setattr(workers, "warn", lambda line: (lines.append(line), named.set()))
+
+    def trains():
+        while not named.wait(0.1):
+            training.sign_of_life()
+        training.barrier("end")
+
+    def stopped():
+        named.wait(60)
+        silent.barrier("end")
+
+    in_threads(partial(waiting.barrier, "end"), partial(also_waiting.barrier, "end"), trains, stopped)
+    (line,) = lines
+    assert line.startswith(f"waiting for worker 2 (process {os.getpid()} on ")
+    assert "kill it" in line
 
 
 def test_every_restart_begins_with_empty_counters():
