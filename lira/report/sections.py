@@ -98,7 +98,7 @@ def _accuracy_lines(results: Results, row: pd.Series, guessing: float) -> list[s
 def accuracy_scale(rows: list[tuple[str, pd.Series]], guessing: float) -> dict:
     """Accuracies on a scale that ends at 100 %. rows: (label, row of summary_table())."""
     defined = [(label, row) for label, row in rows if not np.isnan(row.accuracy)]
-    ends = [row[["accuracy_low", "accuracy_high"]].fillna(row.accuracy).tolist() for _, row in defined]
+    ends = [row[["accuracy_low", "accuracy_high"]].astype(float).fillna(row.accuracy).tolist() for _, row in defined]
     start = np.floor(min([0.5, *(low for low, _ in ends)]) * 10) / 10
     marks = [
         (label, text.percent(row.accuracy), row.accuracy, *pair)
