@@ -5,9 +5,10 @@
 
 Targets without shadows; default FLAGS: digits, ConvNet, epsilon 8, 15 epochs, one thread.
 
-cost: of each noise seed a target with canaries and one without, epoch by epoch in turn: test accuracy, and CPU seconds
-of training. breakages: every breakage of tests/helpers/breakages.py: in how many runs the mechanism check deviates by
-the check that has to name it, and by any."""
+cost: of each noise seed a target with canaries and one without, epoch by epoch in turn: test accuracy, CPU seconds of
+training, and the canaries' f-DP bound. breakages: every breakage of tests/helpers/breakages.py: in how many runs the
+mechanism check deviates, by the check that has to name it and by any; in how many the f-DP test refutes the accounted
+curve at 95 %, and the median f-DP bound."""
 
 import argparse
 import sys
@@ -23,6 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import Trainer, prepare
+from lira.privacy.f_dp import audit_canaries
 from lira.privacy.mechanism import check_mechanisms
 from lira.training.kernels import keep_freed_memory
 from tests.helpers.breakages import BREAKAGES, broken
@@ -33,6 +35,11 @@ FLAGS = ["--dataset", "digits", "--network", "ConvNet", "--target-epsilon", "8",
 
 def make_target(flags: Sequence[str], seed: int) -> Trainer:
     return Trainer(prepare(parse_args([*FLAGS, *flags, "--noise-seed", str(seed)], description="")), "target", 0)
+
+
+def f_dp(target: Trainer) -> tuple[float, float]:
+    """(bound, p-value of the accounted curve)."""
+    return audit_canaries(target.private.canaries.scores(), target.private.mechanism(), delta=1e-5)
 
 
 def train_in_turn(pair: Sequence[Trainer]) -> list[float]:
@@ -52,7 +59,9 @@ def cost(flags: Sequence[str], n_seeds: int) -> None:
         pair = [make_target([*flags, *extra], seed) for extra in ([], ["--canaries", "0"])]
         seconds.append(train_in_turn(pair))
         accuracies.append([target.history[-1]["test_accuracy"] for target in pair])
-        print(f"seed {seed}: accuracy {accuracies[-1][0]:.1%} with, {accuracies[-1][1]:.1%} without", flush=True)
+        bound, _ = f_dp(pair[0])
+        shown = f"accuracy {accuracies[-1][0]:.1%} with, {accuracies[-1][1]:.1%} without; f-DP bound {bound:.2f}"
+        print(f"seed {seed}: {shown} of {pair[0].history[-1]['epsilon']:.2f}", flush=True)
     accuracy, difference = np.array(accuracies), np.subtract(*np.transpose(accuracies))
     means, deviations = accuracy.mean(axis=0), accuracy.std(axis=0, ddof=1)
     print(f"accuracy with {means[0]:.1%} +- {deviations[0]:.1%}, without {means[1]:.1%} +- {deviations[1]:.1%}")
@@ -64,7 +73,7 @@ def cost(flags: Sequence[str], n_seeds: int) -> None:
 def breakages(flags: Sequence[str], n_seeds: int, n_correct: int) -> None:
     warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")  # where all samples are empty
     for breakage, check in [(None, "-"), *BREAKAGES.items()]:
-        n_runs, n_deviating, deviating = n_seeds if breakage else n_correct, 0, Counter[str]()
+        n_runs, n_deviating, deviating, bounds = n_seeds if breakage else n_correct, 0, Counter[str](), []
         for seed in range(n_runs):
             with broken(breakage):
                 target = make_target(flags, seed)
@@ -73,9 +82,12 @@ def breakages(flags: Sequence[str], n_seeds: int, n_correct: int) -> None:
             checks = {outcome.check for outcome in outcomes if outcome.deviates}
             n_deviating += bool(checks)
             deviating.update(checks)
+            bounds.append(f_dp(target))
         name = breakage.__name__.replace("_", " ") if breakage else "correct"
         counts = f"{n_runs:3} runs, {n_deviating:3} deviate, {deviating[check]:3} by {check:15}"
-        print(f"{name:32}{counts} {dict(deviating)}", flush=True)
+        epsilons, p_values = np.transpose(bounds)
+        curve = f"{np.sum(p_values < 0.05):3} by the f-DP test, median bound {np.median(epsilons):.2f}"
+        print(f"{name:32}{counts}, {curve} {dict(deviating)}", flush=True)
 
 
 def main() -> None:

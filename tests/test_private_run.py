@@ -92,6 +92,7 @@ def test_canaries_of_the_targets(private):
     assert "targets train with 81 gradient canaries" in private.trained.out
     config = json.loads((private.models / "config.json").read_text())
     assert config["provenance"]["privacy"]["canaries"] == 81
+    assert "every target trained with 81 gradient canaries" in (private.results / "report.html").read_text()
     with np.load(private.results / "canaries.npz", allow_pickle=False) as file:
         assert {name: file[name].dtype.kind for name in file.files} == {"target": "i", "score": "f", "member": "b"}
         assert np.bincount(file["target"]).tolist() == [81, 81]

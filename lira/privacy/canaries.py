@@ -31,6 +31,7 @@ import torch
 
 from lira.errors import InputError
 from lira.privacy.audit import CanaryScores, Mechanism
+from lira.privacy.f_dp import audit_canaries
 from lira.privacy.mechanism import CanarySums, Estimate, Outcome, check_mechanisms, estimates, steps_per_epoch
 
 MAX_DEFAULT = 5000
@@ -175,15 +176,20 @@ class Canaries:
 
 @dataclass(frozen=True)
 class StepAudit:
-    """What audit_step() found. scores: of its canaries, for the bounds on epsilon; outcomes: of every check of the
-    mechanism, at 99.9 % confidence of all together."""
+    """What audit_step() found of a claimed mechanism. scores: of its canaries; outcomes: of every check, at 99.9 %
+    confidence of all together."""
 
+    mechanism: Mechanism
     scores: CanaryScores
     outcomes: list[Outcome]
 
     @property
     def deviations(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.deviates]
+
+    def f_dp(self, delta: float) -> tuple[float, float]:
+        """(epsilon at delta of the largest Gaussian curve that is refuted, p-value of the claimed curve)."""
+        return audit_canaries(self.scores, self.mechanism, delta=delta)
 
 
 def audit_step(
@@ -196,14 +202,25 @@ def audit_step(
     sample: Callable[[int], np.ndarray] | None = None,
     seed: int | None = None,
 ) -> StepAudit:
-    """Audit any DP-SGD step with gradient canaries as its only records.
+    """Audit any DP-SGD step with gradient canaries as its only records:
+
+        from lira.privacy.audit import Mechanism
+        from lira.privacy.canaries import audit_step
+        from my_training import dp_step, model  # per-sample gradients, (B, *shape) per weight -> their noisy sums
+
+        claimed = Mechanism(sigma=1.0, sample_rate=0.1, steps=200)  # what the accountant is told
+        audit = audit_step(dp_step, dict(model.named_parameters()), claimed, max_grad_norm=0.1)
+        for row in audit.deviations:
+            print(f"{row.check} ({row.scope}): {row.estimate:.4g}, claimed {row.claimed:.4g}")
+        epsilon, p_value = audit.f_dp(delta=1e-5)
+        print(f"no Gaussian mechanism up to epsilon {epsilon:.2f}; p-value of the claimed one {p_value:.2g}")
+        assert not audit.deviations and p_value > 0.001
 
     step: takes per-sample gradients, float32 (B, *shape) per tensor, B from 0 on, each of norm 10 max_grad_norm, so
     that its clipping is tested too; returns the noisy sum of the clipped ones, one per tensor, as its optimizer would
-    get it times the expected batch size. weights: dict(model.named_parameters()). mechanism: what its accountant is
-    told. sample: the sampler, n -> bool (n,), which of n records are in the next step, by default Poisson sampling at
-    the rate of the mechanism. seed: of canaries and samples, by default from the operating system. Raises InputError.
-    """
+    get it times the expected batch size. weights: by name. mechanism: what its accountant is told. sample: the sampler,
+    n -> bool (n,), which of n records are in the next step, by default Poisson sampling at the rate of the mechanism.
+    seed: of canaries and samples, by default from the operating system. Raises InputError."""
     n = number(n_canaries, sum(weight.numel() for weight in weights.values()))
     coins, sampling = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(2))
     canaries = Canaries(weights, n, mechanism, max_grad_norm=max_grad_norm, rng=coins)
@@ -212,4 +229,4 @@ def audit_step(
         canaries.take_part(sample(n))
         canaries.observe([total.detach() for total in step(canaries.gradients(10 * max_grad_norm))])
     (outcomes,) = check_mechanisms([canaries.estimates()], [mechanism])
-    return StepAudit(canaries.scores(), outcomes)
+    return StepAudit(mechanism, canaries.scores(), outcomes)

@@ -22,7 +22,16 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
 
-from lira.privacy.audit import CONFIDENCE, HeldOutCounts, Mechanism, candidates, largest_rejected, undominated
+from lira.privacy.audit import (
+    CONFIDENCE,
+    CanaryScores,
+    HeldOutCounts,
+    Mechanism,
+    candidates,
+    count_guesses,
+    largest_rejected,
+    undominated,
+)
 
 MAX_MU = 64.0  # beyond it no number of samples shows anything: the false positive rate underflows
 MAX_LOG_P = 30.0  # the curve of compose() is exact to about e^-30 of probability
@@ -133,6 +142,19 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     if mu <= 0 or log_excess(0.0) <= 0:
         return 0.0
     return float(brentq(log_excess, 0.0, mu * (mu / 2 + 40)))  # above it, delta is below Phi(-40)
+
+
+def audit_canaries(scores: CanaryScores, mechanism: Mechanism, *, delta: float) -> tuple[float, float]:
+    """(epsilon at delta of the largest Gaussian curve that the canaries of one run refute at 95 %, or 0; p-value of the
+    mechanism's own curve). Both numbers of guesses are fixed before a score is read."""
+    n = len(scores.score)
+    _, k = choose_guesses({"": expected_counts(compose(mechanism), n)}, n_targets=1, n_audited=n)
+    bound, test = (
+        count_guesses(scores.score, scores.member, n_high=n_high, n_low=0)
+        for n_high in (k, choose_test(mechanism, n_targets=1, n_audited=n))
+    )
+    epsilon = gaussian_epsilon(largest_mu(*bound, n_audited=n), delta)
+    return epsilon, p_value(*test, n_audited=n, curve=compose(mechanism))
 
 
 @dataclass(frozen=True)

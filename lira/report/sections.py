@@ -248,6 +248,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     seeds = f"every draw is seeded by (exp_idx {identity.get('exp_idx')}, role, index of the model)"
     device = [training.get("device"), training.get("threads") and text.plural(training["threads"], "thread")]
     versions = training.get("privacy", {}) | training.get("versions", {}) | attack.get("versions", {})
+    n_canaries = training.get("privacy", {}).get("canaries")
     packages = ("python", "torch", "opacus", "numpy", "scipy", "scikit-learn")
     rows = [
         ("trained by", training.get("command")),
@@ -255,6 +256,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
         ("started", training.get("started")),
         ("attacked", attack.get("started")),
         ("settings", ", ".join(settings)),
+        ("canaries", n_canaries and f"every target trained with {n_canaries:,} gradient canaries beside its images"),
         ("seeds", seeds if "exp_idx" in identity else ""),
         ("data", "; ".join(attack.get("data", "").splitlines())),
         ("data fingerprint", identity.get("data_fingerprint")),

@@ -1,5 +1,12 @@
 """Gradient canaries: where they are, what is added and what their scores are; and the audit of other people's steps."""
 
+import re
+import sys
+import textwrap
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +15,10 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from lira.errors import InputError
+from lira.privacy import canaries
 from lira.privacy.audit import Mechanism
 from lira.privacy.canaries import OUTLIER, PER_TENSOR, Canaries, allocate, audit_step, number
+from tests.helpers.scripts import ROOT
 
 C = 0.5
 CLAIMED = Mechanism(sigma=0.8, sample_rate=0.2, steps=50)
@@ -63,8 +72,8 @@ def test_the_default_number():
 
 def test_scores_equal_those_of_a_naive_loop():
     """Sums of images of any size, in tensors of any memory format."""
-    rng, canaries = np.random.default_rng(5), make()
-    state = canaries.state_dict()
+    rng, made = np.random.default_rng(5), make()
+    state = made.state_dict()
     sign, member = state["sign"].numpy(), state["member"].numpy()
     expected, taken = np.zeros(100), []
     for _ in range(CLAIMED.steps):
@@ -72,9 +81,9 @@ def test_scores_equal_those_of_a_naive_loop():
         images = [torch.from_numpy(rng.normal(0, 0.3, shape).astype(np.float32)) for shape in SHAPES.values()]
         sums = [image.clone() for image in images]
         sums[0] = sums[0].to(memory_format=torch.channels_last)
-        canaries.take_part(sampled)
-        canaries.add(sums)
-        gradients, flat = canaries.gradients(C), []
+        made.take_part(sampled)
+        made.add(sums)
+        gradients, flat = made.gradients(C), []
         for total, image, gradient in zip(sums, images, gradients, strict=True):
             torch.testing.assert_close(total, image + gradient.sum(0).view_as(image))
             total += torch.from_numpy(rng.normal(0, CLAIMED.sigma * C, tuple(total.shape)).astype(np.float32))
@@ -85,13 +94,13 @@ def test_scores_equal_those_of_a_naive_loop():
         weights = np.array([[1 - CLAIMED.sample_rate], [CLAIMED.sample_rate], [OUTLIER]])
         expected += logsumexp([of_none, of_one, outlier], b=weights, axis=0)
         expected -= logsumexp([of_none, outlier], b=np.array([[1], [OUTLIER]]), axis=0)
-        canaries.observe([total / 20 for total in sums], scale=20)
+        made.observe([total / 20 for total in sums], scale=20)
         taken.append(sampled & member)
-    scores = canaries.scores()
+    scores = made.scores()
     np.testing.assert_allclose(scores.score, expected, atol=1e-4)
     np.testing.assert_array_equal(scores.member, member)
-    np.testing.assert_array_equal(canaries.state_dict()["sums"]["n_in"], np.sum(taken, axis=0))
-    found = {(each.check, each.scope): each.value for each in canaries.estimates()}
+    np.testing.assert_array_equal(made.state_dict()["sums"]["n_in"], np.sum(taken, axis=0))
+    found = {(each.check, each.scope): each.value for each in made.estimates()}
     assert found["weight", "all"] == pytest.approx(1, abs=0.15)
     assert found["noise scale", "all"] == pytest.approx(0.8, abs=0.04), "the sums of images are subtracted"
 
@@ -100,10 +109,10 @@ def test_scores_equal_those_of_a_naive_loop():
 
 
 def opacus_step(*, sigma=CLAIMED.sigma, max_grad_norm=C, seed=0):
-    """Opacus's optimizer, driven by hand."""
-    weights = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((30, 20), (20,))]
+    """(step, weights) of Opacus's optimizer, driven by hand."""
+    model = torch.nn.Linear(40, 30)
     optimizer = DPOptimizer(
-        torch.optim.SGD(weights, lr=0.1),
+        torch.optim.SGD(model.parameters(), lr=0.1),
         noise_multiplier=sigma,
         max_grad_norm=max_grad_norm,
         expected_batch_size=None,
@@ -113,33 +122,33 @@ def opacus_step(*, sigma=CLAIMED.sigma, max_grad_norm=C, seed=0):
 
     def step(per_sample):
         optimizer.zero_grad()
-        for weight, gradients in zip(weights, per_sample, strict=True):
+        for weight, gradients in zip(model.parameters(), per_sample, strict=True):
             weight.grad_sample = gradients
         optimizer.pre_step()
-        return [weight.grad for weight in weights]
+        return [weight.grad for weight in model.parameters()]
 
-    return step, {"weight": weights[0], "bias": weights[1]}
+    return step, model
 
 
-def own_step(*, sigma=CLAIMED.sigma, clip="each", noisy=(True, True), seed=0):
-    """Twenty lines of DP-SGD, right or broken."""
+def own_step(*, sigma=CLAIMED.sigma, max_grad_norm=C, clip="each", noisy=(True, True), seed=0):
+    """(step, weights) of DP-SGD in twenty lines, right or broken."""
     generator = torch.Generator().manual_seed(seed)
 
     def step(per_sample):
         n = len(per_sample[0])
         norms = torch.sqrt(sum(gradient.reshape(n, -1).square().sum(1) for gradient in per_sample))
         if clip == "each":
-            factor = (C / norms).clamp(max=1)
+            factor = (max_grad_norm / norms).clamp(max=1)
         elif clip == "sum":  # a batch instead of each record
-            total = torch.sqrt(sum(gradient.sum(0).square().sum() for gradient in per_sample))
-            factor = torch.full((n,), min(1.0, C / max(float(total), 1e-9)))
+            norm = torch.sqrt(sum(gradient.sum(0).square().sum() for gradient in per_sample))
+            factor = (max_grad_norm / norm).clamp(max=1).expand(n)
         else:
             factor = torch.ones(n)
         sums = [torch.tensordot(factor, gradient, dims=1) for gradient in per_sample]
-        noise = [torch.randn(total.shape, generator=generator) * sigma * C for total in sums]
+        noise = [torch.randn(total.shape, generator=generator) * sigma * max_grad_norm for total in sums]
         return [total + draw * use for total, draw, use in zip(sums, noise, noisy, strict=True)]
 
-    return step, {"weight": torch.zeros(30, 20), "bias": torch.zeros(20)}
+    return step, torch.nn.Linear(40, 30)
 
 
 def shuffled(n_batches, seed=0):
@@ -152,24 +161,48 @@ def shuffled(n_batches, seed=0):
     return sample
 
 
-NOISELESS_BIAS = own_step(noisy=(True, False))
-
-
 @pytest.mark.parametrize(
     ("made", "sample", "deviating"),
     [
         (opacus_step(), None, set()),
         (own_step(), None, set()),
-        (opacus_step(sigma=CLAIMED.sigma / 2), None, {"noise scale"}),
-        (opacus_step(sigma=CLAIMED.sigma / 2, max_grad_norm=2 * C), None, {"weight"}),
-        (own_step(clip="none"), None, {"weight"}),
-        (own_step(clip="sum"), None, {"weight"}),
-        (NOISELESS_BIAS, None, {"noise scale"}),
-        (own_step(), shuffled(5), {"once per epoch"}),
+        (opacus_step(sigma=CLAIMED.sigma / 2), None, {("noise scale", scope) for scope in ("all", "weight", "bias")}),
+        (opacus_step(sigma=CLAIMED.sigma / 2, max_grad_norm=2 * C), None, {("weight", "all"), ("weight", "weight")}),
+        (own_step(clip="none"), None, {("weight", scope) for scope in ("all", "weight", "bias")}),
+        (own_step(clip="sum"), None, {("weight", scope) for scope in ("all", "weight", "bias")}),
+        (own_step(noisy=(True, False)), None, {("noise scale", "all"), ("noise scale", "bias")}),
+        (own_step(), shuffled(5), {("once per epoch", "all"), ("once per epoch", "weight")}),
     ],
 )
 def test_a_step_of_ones_own_is_audited(made, sample, deviating):
-    result = audit_step(*made, CLAIMED, max_grad_norm=C, n_canaries=200, sample=sample, seed=1)
-    assert {outcome.check for outcome in result.deviations} == deviating
-    assert made is not NOISELESS_BIAS or {outcome.scope for outcome in result.deviations} == {"all", "bias"}
-    assert result.scores.score.shape == result.scores.member.shape == (200,)
+    step, model = made
+    weights = dict(model.named_parameters())
+    audit = audit_step(step, weights, CLAIMED, max_grad_norm=C, n_canaries=200, sample=sample, seed=1)
+    found = {(outcome.check, outcome.scope) for outcome in audit.deviations}
+    assert found >= deviating
+    assert {check for check, _ in found} == {check for check, _ in deviating}
+    assert ("noise scale", "weight") not in found or ("noise scale", "weight") in deviating
+
+
+LINES = textwrap.dedent(re.findall(r"(?:(?: {8}.*)?\n)+", audit_step.__doc__)[0]).strip() + "\n"
+
+
+@pytest.mark.parametrize("make", [opacus_step, own_step])
+@pytest.mark.parametrize("sigma", [1.0, 0.5])
+def test_the_ten_lines_audit_a_step_right_or_broken(make, sigma, monkeypatch, capsys):
+    assert len([line for line in LINES.splitlines() if line]) <= 10
+    monkeypatch.setattr(canaries, "audit_step", partial(audit_step, seed=1))  # one right step in a thousand deviates
+    step, model = make(sigma=sigma, max_grad_norm=0.1)
+    monkeypatch.setitem(sys.modules, "my_training", SimpleNamespace(dp_step=step, model=model))
+    with pytest.raises(AssertionError) if sigma < 1 else nullcontext():
+        exec(LINES, {})
+    *deviations, bound = capsys.readouterr().out.splitlines()
+    assert bound.startswith("no Gaussian mechanism up to epsilon ")
+    scopes = [re.fullmatch(r"noise scale \((\w+)\): 0.[45]\d*, claimed 1", line)[1] for line in deviations]
+    assert scopes == (["all", "weight", "bias"] if sigma < 1 else [])
+
+
+def test_the_readmes_have_the_same_lines():
+    for name in ("README.md", "README.ja.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert "audit_step" not in text or textwrap.indent(LINES, "    ") in text
