@@ -84,7 +84,7 @@ def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int
                 _check_queries(name, model, probe_images((in_channels, *size), n=3))
     except InputError:
         raise
-    except Exception as error:  # the user's factory may raise anything
+    except (Exception, SystemExit) as error:  # the user's factory may raise anything
         raise InputError(
             f"network {name} fails on images of {in_channels}x{size[0]}x{size[1]}: {one_line(error)}"
         ) from error
@@ -127,7 +127,7 @@ def _user_factory(name: str) -> Callable[..., nn.Module]:
         return getattr(importlib.import_module(module_name), attribute)
     except InputError as error:
         raise InputError(f"--network {name}: {error}") from None
-    except Exception as error:  # importing runs the user's module, which may raise anything
+    except (Exception, SystemExit) as error:  # importing runs the user's module, which may end with sys.exit()
         raise InputError(
             f"--network {name}: cannot find factory {attribute!r} in {module_name!r}: {one_line(error)}"
         ) from error

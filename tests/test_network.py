@@ -151,8 +151,10 @@ def test_a_module_that_hides_the_user_s_is_named(name, tmp_path, monkeypatch):
 def test_a_factory_in_the_current_folder_is_found_and_its_syntax_error_named(tmp_path, monkeypatch):
     (tmp_path / "my_network.py").write_text("from tests.helpers.networks import mlp as make\n")
     (tmp_path / "syntax_error.py").write_text("def make(:\n")
+    (tmp_path / "a_script.py").write_text("import sys\nsys.exit(0)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", ["/nowhere", *__import__("sys").path])
     assert build("my_network:make", num_classes=4, in_channels=3, size=(8, 8)) is not None
-    with pytest.raises(InputError, match="cannot find factory 'make' in 'syntax_error': SyntaxError"):
-        build("syntax_error:make", num_classes=4, in_channels=3, size=(8, 8))
+    for module, error in (("syntax_error", "SyntaxError"), ("a_script", "SystemExit: 0")):
+        with pytest.raises(InputError, match=f"cannot find factory 'make' in '{module}': {error}"):
+            build(f"{module}:make", num_classes=4, in_channels=3, size=(8, 8))

@@ -20,7 +20,7 @@ def as_model_error(name: str, device: torch.device, *, memory_flag: str) -> Iter
         return
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in a network must not end all models with status 0
         text, final = "", isinstance(error, ModelError) and error.final
         if reason := out_of_memory(error):
             reason = f"out of memory ({reason}); lower {memory_flag} or start fewer workers per device"

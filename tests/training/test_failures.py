@@ -43,9 +43,10 @@ def test_any_error_names_the_line_of_the_network_and_keeps_its_traceback():
     assert str(caught.value).endswith(f" (test_failures.py, line {line})")
     assert "F.linear(torch.zeros(2, 3)" in caught.value.traceback
     assert str(failure(ModelError("the loss is nan"))) == "shadow_03: the loss is nan"
+    assert str(failure(SystemExit(0))).startswith("shadow_03: SystemExit: 0 (")
 
 
-@pytest.mark.parametrize("error", [InputError("the disk is full"), KeyboardInterrupt(), SystemExit()])
+@pytest.mark.parametrize("error", [InputError("the disk is full"), KeyboardInterrupt()])
 def test_what_stops_all_models_is_passed_on(error):
     with pytest.raises(type(error)) as caught, as_model_error("shadow_03", CPU, memory_flag=""):
         raise error
