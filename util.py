@@ -370,7 +370,7 @@ def run_script(
     body: Callable[[Config], int | None], argv: Sequence[str], *, script: str, description: str | None
 ) -> int:
     """Parse the flags and run body(config). Returns its exit status; 1 after a ModelError, a lack of memory or of space
-    for stdout, 2 after an InputError, 130 after Ctrl-C."""
+    for stdout, 2 after an InputError or a path that cannot be used, 130 after Ctrl-C."""
     with guarded_output() as output_status:
         try:
             return body(parse_args(argv, script=script, description=description or "")) or output_status()
@@ -381,7 +381,10 @@ def run_script(
             print("\nstopped: complete models are kept; run the same command again to resume", file=sys.stderr)
             return 130
         except Exception as error:
-            if not (reason := out_of_memory(error)):
-                raise
-            log(f"error: out of memory ({reason}); free some of it, or use less data, and run the same command again")
-            return 1
+            if reason := out_of_memory(error):
+                log(f"error: out of memory ({reason}); free some of it, or use less data, and run the command again")
+                return 1
+            if isinstance(error, OSError) and error.filename:  # too long a name, no permission, a disk that fails
+                log(f"error: {error.filename}: {error.strerror}; give another path, or make this one accessible")
+                return 2
+            raise

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -347,6 +348,8 @@ def test_exit_status_and_last_line_of_a_script(capsys):
     for lack in (MemoryError(), ImportError("libtorch.so: failed to map segment from shared object")):
         assert run([], fail(lack)) == 1
         assert capsys.readouterr().err.startswith("error: out of memory (")
+    assert run([], lambda config: Path("x" * 300).is_file() and None) == 2
+    assert capsys.readouterr().err.endswith("xxx: File name too long; give another path, or make this one accessible\n")
     with pytest.raises(ZeroDivisionError):  # an error in this project keeps its traceback
         run([], fail(ZeroDivisionError()))
 

@@ -18,10 +18,12 @@ from torch import nn
 from lira.data.folder import read_folder
 from lira.data.readers import read_npz
 from lira.errors import CorruptedFile, InputError
+from lira.report import results
 from lira.storage.config import find_run
-from lira.storage.runs import open_run
+from lira.storage.runs import open_run, results_only
 from lira.storage.scores import load_scores, read_scores, save_scores
 from tests.helpers.datasets import FailsWhenUnpickled, arrays, write_images
+from tests.helpers.report import attacked_run
 from tests.helpers.runs import IDENTITY, RECORDED
 
 ROW = {"model": "shadow_00", "lr": 0.05, "train_loss": 1.25, "train_accuracy": 0.5, "test_loss": None, "epsilon": None}
@@ -45,6 +47,7 @@ def make_run(folder):
     run.save_canaries(*JOB, model.state_dict(), {"score": rng.normal(size=9), "check": np.array(["weight"])})
     np.savez(folder / "dataset.npz", **arrays(names=["a", "b", "c"]))
     np.savez(folder / "scores.npz", phi=phi, member=np.arange(20) % 2 == np.arange(5)[:, None] % 2)
+    attacked_run(folder / "attacked", curve=False)
     write_images(folder / "images")
     read_folder(folder / "images", folder / "data", progress=False)
     return run
@@ -86,6 +89,10 @@ def own_scores(path):
     return [scores.phi, scores.member, scores.label]
 
 
+def result_tables(run):
+    return {name: table.to_csv() for name, table in results.read(results_only(top(run), "attacked")).tables.items()}
+
+
 def fingerprint(run, cache):
     """Of the images of a folder; without a cache unless it is data."""
     if cache != "data":
@@ -100,6 +107,8 @@ FILES = {  # kind -> its path, and what is read from it
     "canaries": (lambda run: next((run.results / "train").glob("*.npz")), lambda run: run.load_canaries(*JOB)),
     "config": (lambda run: run.models / "config.json", reopened),
     "log": (lambda run: run.results / "train" / "shadow_00.csv", lambda run: run.load_logs()["shadow_00"].to_csv()),
+    "table": (lambda run: top(run) / "attacked/samples.csv", result_tables),
+    "attack": (lambda run: top(run) / "attacked/attack.json", result_tables),
     "dataset": (lambda run: top(run) / "dataset.npz", lambda run: read_npz(top(run) / "dataset.npz").fingerprint),
     "own scores": (lambda run: top(run) / "scores.npz", lambda run: own_scores(top(run) / "scores.npz")),
     "image": (lambda run: top(run) / "images/train/ant/3.png", lambda run: fingerprint(run, "elsewhere")),
@@ -154,7 +163,7 @@ def test_fuzz(kind, tmp_path, capsys):
     n_rejected, n_harmless = fuzz(tmp_path, kind, cases=CASES // len(FILES), seed=random_seed())
     if kind in RESTORED:
         assert n_rejected == 0
-    elif kind == "config":
+    elif kind in ("config", "attack"):
         assert n_rejected > 0
     else:
         assert n_rejected > n_harmless, "only padding and what zip stores twice may change undetected"
