@@ -7,13 +7,13 @@ the binomial intervals that take models or thresholds as given.
 
     python benchmarks/attacks_coverage.py            # 200 repetitions per row, half an hour
     python benchmarks/attacks_coverage.py --variation 5 --samples 2000 --shadows 8 20
-    python benchmarks/attacks_coverage.py --audit    # the bounds of 1,000 simulated mechanisms per row, five minutes
+    python benchmarks/attacks_coverage.py --audit    # audits of 1,000 simulated mechanisms per row, twenty minutes
     python benchmarks/attacks_coverage.py --replicates result/<run of exp-idx 0> result/<run of exp-idx 1> ..."""
 
 import argparse
 import itertools
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,12 @@ from scipy.stats import norm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lira.attacks.audits import CANARY_SHARE
 from lira.attacks.tables import summary_table
+from lira.privacy import f_dp
+from lira.privacy.audit import CONFIDENCE, Mechanism, count_guesses
 from tests.helpers.intervals import METRICS, RATES, Experiment, coverage, misses, tprs_of_a_large_experiment
-from tests.helpers.mechanisms import RandomizedResponse, audit_bounds
+from tests.helpers.mechanisms import Gaussian, RandomizedResponse, SubsampledGaussian, audit_bounds, f_dp_audits
 
 ATTACKS = ("lira", "lira-bayes", "loss")
 Z = norm.ppf(0.975)
@@ -49,6 +52,18 @@ MECHANISMS = [
 ]
 N_AUDITED = 200
 
+F_DP_MECHANISMS = {  # name -> mechanism of n samples, number of guesses or None for the best
+    "Gaussian, mu 0": lambda n: (Gaussian(0.0), None),
+    "Gaussian, mu 0.5": lambda n: (Gaussian(0.5), None),
+    "Gaussian, mu 2": lambda n: (Gaussian(2.0), None),
+    "subsampled Gaussian, sigma 0.6, q 1/4, 10 steps": lambda n: (SubsampledGaussian(Mechanism(0.6, 0.25, 10)), None),
+    "subsampled Gaussian, sigma 1.42, q 1/4, 60 steps": lambda n: (SubsampledGaussian(Mechanism(1.42, 0.25, 60)), None),
+    "randomized response, epsilon 1": lambda n: (RandomizedResponse(1.0), None),
+    "randomized response, epsilon 4": lambda n: (RandomizedResponse(4.0), None),
+    "reveals all with probability 0.05": lambda n: (RandomizedResponse(0.0, delta=0.05, together=n), 2 * n // 5),
+}
+CANARIES = {8: Mechanism(1.417, 0.25, 60), 2: Mechanism(4.1, 0.25, 60), 1: Mechanism(7.5, 0.25, 60)}  # by epsilon
+
 
 def audit_coverage(audits: int, seed: int) -> None:
     """A table of how many bounds exceed the true epsilon, and their median. The guesses are chosen 100 times for each
@@ -66,6 +81,49 @@ def audit_coverage(audits: int, seed: int) -> None:
         print("|", " | ".join(row), "|", flush=True)
 
 
+def f_dp_coverage(audits: int, seed: int) -> None:
+    """A table of how many bounds exceed the true mu, how many tests reject the true curve, and the median bound."""
+    print(f"\n{audits} audits: bounds that exceed mu, p-values below 0.05 and 0.1, median of the bounds")
+    print("| mechanism | samples | above mu | p < 0.05 | p < 0.1 | median mu |")
+    for name, of_samples in F_DP_MECHANISMS.items():
+        for n in (200, 2000):
+            mechanism, k = of_samples(n)
+            mu, p = f_dp_audits(mechanism, n, audits=audits, seed=seed, k=k)
+            above = (mu > mechanism.mu).sum() if np.isfinite(mechanism.mu) else "no mu"
+            cells = [name, f"{n}", above, (p < 0.05).sum(), (p < 0.1).sum(), f"{np.median(mu):.2f}"]
+            print("|", " | ".join(map(str, cells)), "|", flush=True)
+
+
+def canary_power(audits: int, seed: int) -> None:
+    """Canaries of one target whose noise is as claimed, and half of it: the bounds and how often the curve is refuted,
+    at the share of the significance that audit.csv gives that test."""
+    significance = CANARY_SHARE * (1 - CONFIDENCE)
+    print(
+        f"\n{audits} runs of 60 steps at rate 1/4: epsilon of the Gaussian curve, median [5 %, 95 %] and highest, and"
+    )
+    print(f"how many refute the claimed curve at {significance:g}, with the noise as claimed and with half of it")
+    print("| claimed epsilon | canaries | k1, k2 | bound | highest | refuted | half the noise: refuted | bound |")
+    for (epsilon, claimed), n in itertools.product(CANARIES.items(), (500, 2000, 5000)):
+        curve, rng = f_dp.compose(claimed), np.random.default_rng((seed, epsilon, n))
+        _, k1 = f_dp.choose_guesses({"": f_dp.expected_counts(curve, n)}, n_targets=1, n_audited=n)
+        k2 = f_dp.choose_test(claimed, n_targets=1, n_audited=n)
+        cells = []
+        for sigma in (claimed.sigma, claimed.sigma / 2):
+            canaries = SubsampledGaussian(replace(claimed, sigma=sigma), claimed)
+            draws = (canaries.draw(rng, n) for _ in range(audits))
+            counts = np.array([[count_guesses(*draw, n_high=k, n_low=0)[0] for k in (k1, k2)] for draw in draws])
+            unique, place = np.unique(counts[:, 0], return_inverse=True)
+            mu = [f_dp.largest_mu(n_correct, k1, n_audited=n) for n_correct in unique.tolist()]
+            bounds = np.array([f_dp.gaussian_epsilon(value, f_dp.DELTA) for value in mu])[place]
+            how = dict(n_audited=n, family=curve.lowest_fpr)
+            refuted = f_dp.is_impossible(significance, counts[:, 1], k2, 0.0, **how).sum()
+            low, middle, high = np.quantile(bounds, [0.05, 0.5, 0.95])
+            cells.append((f"{middle:.2f} [{low:.2f}, {high:.2f}]", f"{bounds.max():.2f}", str(refuted)))
+        (bound, highest, refuted), (half_bound, _, half_refuted) = cells
+        row = [str(epsilon), str(n), f"{k1}, {k2}", bound, highest, refuted, half_refuted, half_bound]
+        print("|", " | ".join(row), "|", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--attacks", type=int, default=1000, help="of normal scores; 0: none")
@@ -74,11 +132,12 @@ def main() -> None:
     parser.add_argument("--shadows", type=int, nargs="+", default=[8, 20, 64])
     parser.add_argument("--variation", type=float, nargs="+", default=[1.0], help="between models, see Experiment")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--audit", action="store_true", help="the bounds of simulated mechanisms; nothing else")
+    parser.add_argument("--audit", action="store_true", help="audits of simulated mechanisms; nothing else")
     parser.add_argument("--replicates", type=Path, nargs="+", help="runs that differ in --exp-idx alone; nothing else")
     args = parser.parse_args()
     if args.audit:
-        audit_coverage(args.attacks, args.seed)
+        for part in (audit_coverage, f_dp_coverage, canary_power):
+            part(args.attacks, args.seed)
         return
     if args.replicates:
         print_replicates([pd.read_csv(folder / "attack.csv") for folder in args.replicates])

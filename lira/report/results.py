@@ -36,7 +36,7 @@ _WRITTEN_BY = {  # others: attack_lira.py
     "curve.csv": "attack_lira.py with --curve",
     "reliability.csv": f"attack_lira.py with {MIN_SHADOWS} shadows or more",
     "models.csv": "train_model.py",
-    "mechanism.csv": "train_model.py with DP and canaries",
+    "mechanism.csv": "attack_lira.py, where the targets carry canaries,",
 }
 
 

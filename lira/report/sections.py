@@ -16,10 +16,10 @@ _RATES = [f"{100 * rate:g} %" for rate in FALSE_POSITIVE_RATES]
 PROBABILITIES = (0.5, 0.9, 0.99)  # of membership, for the table of what changes with the share of members
 HEAD = ["attack", "accuracy", "AUC", f"TPR at {_RATES[0]} FPR", *(f"at {rate}" for rate in _RATES[1:])]
 AUDIT_KINDS = {  # of audit.csv -> their labels on the scale
-    "canary-f-dp": "canaries, Gaussian curve",
+    "canary-f-dp": "canaries, Gaussian",
     "canary-one-run": "canaries, any mechanism",
-    "f-dp": "published model, Gaussian curve",
-    "one-run": "published model, any mechanism",
+    "f-dp": "model, Gaussian",
+    "one-run": "model, any mechanism",
 }
 
 

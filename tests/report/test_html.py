@@ -206,6 +206,31 @@ def test_the_audit_is_that_of_audit_csv(tmp_path):
     ]
 
 
+def test_bounds_and_guarantee_lie_on_one_scale(tmp_path):
+    run = attacked_run(tmp_path)
+    columns = dict(attack="x", delta=1e-5, confidence=0.95, n_audited=40, n_guesses=12, n_correct=11, mu_lower=0.5)
+    audit = pd.DataFrame({"target": "target_00", "kind": ["one-run", "f-dp", "canary-one-run", "canary-f-dp"]})
+    bounds = dict(epsilon_lower=[0.0, 0.5, 2.0, 4.0], epsilon_max=[4.0, 6.0, 5.0, 10.0])
+    run.save_table("audit.csv", audit.assign(**columns, **bounds, epsilon_upper=8.0, p_value=0.5, significance=0.01))
+    part = section(page_of(run), "epsilon")
+    (scale,) = (element for element in part.iter("div") if element.get("class") == "scale")
+    tracks = [
+        {element.get("class"): element.get("style") for element in track}
+        for track in scale.iter("div")
+        if track.get("class", "").startswith("track")
+    ]
+    places = {"guess": "left:80.0%", "span": "left:{}%;width:{}%", "dot": "left:{}%"}
+    expected = [(0.0, 80.0, 80.0), (40.0, 60.0, 40.0), (20.0, 30.0, 20.0), (5.0, 55.0, 5.0), (0.0, 40.0, 0.0)]
+    assert tracks == [
+        places | {"span": places["span"].format(low, width), "dot": places["dot"].format(dot)}
+        for low, width, dot in expected
+    ]
+    words = [text(element) for element in scale.iter("span")]
+    assert words[:6] == ["guarantee", "8.00", "canaries, Gaussian", "4.00", "canaries, any mechanism", "2.00"]
+    assert words[-7:-1] == ["0", "2", "4", "6", "8", "10"]
+    assert [row[-1] for row in table(part)[1:]] == ["0.5"] * 4
+
+
 # --- missing files ---------------------------------------------------------------------------------------------
 
 
