@@ -16,6 +16,7 @@ from lira.storage.probe import probe_images
 from lira.storage.runs import Run
 from lira.training import cost
 from tests.helpers import killing, networks
+from tests.helpers.breakages import broken, noise_of_half_the_size
 from tests.helpers.report import skip_figures
 from tests.helpers.scripts import FinishedRun, call, contents, rejected, run_folders
 
@@ -107,6 +108,20 @@ def test_canaries_of_the_targets(private):
     claimed = table[table.scope == "all"].groupby("check").claimed.first()
     assert claimed[["steps", "noise scale", "participation", "weight", "correlation"]].tolist() == [4, 0.8, 0.5, 1, 0]
     assert not table.deviates.any()
+
+
+def test_a_target_whose_training_was_broken_is_named(private, tmp_path, monkeypatch):
+    skip_figures(monkeypatch)
+    copy = private.copy(tmp_path)
+    (copy.models / "target_01.pt").unlink()
+    with broken(noise_of_half_the_size):
+        assert call(train_model.main, copy.argv).status == 0
+    attacked = call(attack_lira.main, copy.argv)
+    assert attacked.status == 0, "the attack did what it had to"
+    (violation,) = [line for line in attacked.out.splitlines() if "VIOLATION" in line]
+    assert violation.startswith("VIOLATION: target_01, noise scale (all, 0.weight, ")
+    table = pd.read_csv(copy.results / "mechanism.csv")
+    assert set(table[table.deviates].target + ": " + table[table.deviates].check) == {"target_01: noise scale"}
 
 
 def test_a_run_made_before_there_were_canaries(private, tmp_path, monkeypatch):

@@ -127,7 +127,8 @@ def _guesses(row: pd.Series) -> str:
 
 
 def _violations(audit: pd.DataFrame, mechanism: pd.DataFrame | None) -> list[str]:
-    """One line for each row of audit.csv that refutes the guarantee, and for each deviation of mechanism.csv."""
+    """One line for each row of audit.csv that refutes the guarantee, and for each check of a target in mechanism.csv
+    that deviates, with the scopes where it does and the figures of the first."""
     lines = []
     for row in refuted(audit).itertuples():
         claim = f"the guaranteed epsilon of {epsilon(row.epsilon_upper)}"
@@ -137,11 +138,14 @@ def _violations(audit: pd.DataFrame, mechanism: pd.DataFrame | None) -> list[str
             f"VIOLATION: {_subject(row)} refute {claim} ({row.test_correct:,.0f} of {row.test_guesses:,.0f} guesses "
             f"correct, p-value {row.p_value:.1g}, below {row.significance:.1g}): training is less private than that."
         )
-    for row in mechanism[mechanism.deviates].itertuples() if mechanism is not None else ():
-        estimate = f"{row.estimate:.4g} {interval(row.low, row.high, '.4g')}"
+    if mechanism is None:
+        return lines
+    for (target, check), rows in mechanism[mechanism.deviates].groupby(["target", "check"], sort=False):
+        row, scopes = rows.iloc[0], [*rows.scope[:3], *([f"{len(rows) - 3} more"] if len(rows) > 3 else [])]
         lines.append(
-            f"VIOLATION: {row.target}, {row.check} ({row.scope}): {estimate} where {row.claimed:.4g} is claimed; the "
-            "mechanism is not the accounted one."
+            f"VIOLATION: {target}, {check} ({', '.join(scopes)}): {row.estimate:.4g} "
+            f"{interval(row.low, row.high, '.4g')} where {row.claimed:.4g} is claimed; the mechanism is not the "
+            "accounted one."
         )
     return lines
 

@@ -183,6 +183,9 @@ def test_each_violation_is_named():
         {"target": ["target_01", "target_00"], "check": "noise scale", "scope": ["conv1.weight", "all"], "claimed": 1.0}
         | {"estimate": [0.5123, 1.01], "low": [0.49, 0.9], "high": [0.53, 1.1], "deviates": [True, False]}
     )
+    same = {"target": "target_02", "check": "noise scale", "claimed": 1.0, "low": 0.49, "high": 0.53, "deviates": True}
+    everywhere = pd.DataFrame([same | {"scope": scope, "estimate": 0.5} for scope in ("all", "a", "b", "c", "d")])
+    deviations = pd.concat([deviations, everywhere])
     lines = audit_lines(audit, deviations)[3:]
     assert lines == [
         "VIOLATION: the scores of target_00 refute the guaranteed epsilon of 8.00 (80 of 100 guesses correct, p-value "
@@ -190,6 +193,8 @@ def test_each_violation_is_named():
         "VIOLATION: the canaries of all targets refute the curve of the accounted mechanism (80 of 100 guesses "
         "correct, p-value 0.003, below 0.01): training is less private than that.",
         "VIOLATION: target_01, noise scale (conv1.weight): 0.5123 [0.49, 0.53] where 1 is claimed; the mechanism is "
+        "not the accounted one.",
+        "VIOLATION: target_02, noise scale (all, a, b, 2 more): 0.5 [0.49, 0.53] where 1 is claimed; the mechanism is "
         "not the accounted one.",
         "suspicious: the canaries of target_00 show an epsilon of 9.00, above the guaranteed 8.00, but by Gaussian "
         "curves, which are no lower bound for other mechanisms.",
