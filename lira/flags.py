@@ -21,6 +21,9 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             suggestion = suggest(unknown[0].partition("=")[0], self._option_string_actions)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{suggestion}")
+        for action in self._actions:  # some versions of argparse give [] for --flag=--
+            if getattr(namespace, action.dest, None) == []:
+                self.error(f"argument {'/'.join(action.option_strings)}: expected one argument")
         return namespace
 
     def error(self, message: str) -> NoReturn:

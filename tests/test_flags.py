@@ -53,6 +53,7 @@ def test_a_choice_is_one_of_its_names():
         (["stray", "--quite"], "unrecognized arguments: stray --quite (see --help)"),
         (["--epochs", "many"], "argument -n/--epochs: invalid int value: 'many' (see --help)"),
         (["--epochs"], "argument -n/--epochs: expected one argument (see --help)"),
+        (["--net=--"], "argument --net: expected one argument (see --help)"),
         (["--net", "conv"], f"argument --net: invalid choice: 'conv', did you mean ConvNet? {LISTED} (see --help)"),
     ],
 )
