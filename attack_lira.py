@@ -1,7 +1,7 @@
 """Attack the target models of a run with its shadow models, and report how accurate the attacks are.
 
 python attack_lira.py --dataset cifar100 --network ResNet18 --disable-dp
-python attack_lira.py --run cifar100_ResNet18_MSGD_lr0.05_b256_e100_bf16_exp0 --leave-one-out --curve
+python attack_lira.py --run cifar100_ResNet18_MSGD_lr0.05_b256_e100_bf16_exp0 --target-weights mine.pt
 python attack_lira.py --scores scores-from-elsewhere.npz --n-runs 2
 """
 
@@ -43,14 +43,16 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
     from lira.report.results import exposed_images
     from lira.storage.attack_set import load_record, lock_results, one_attack
     from lira.storage.canaries import load_canaries
+    from lira.storage.checkpoints import Checkpoint, load_into
     from lira.storage.owner import check_owner, source_of_file
     from lira.storage.provenance import provenance
     from lira.storage.runs import open_run, results_of_scores, results_only
     from lira.storage.scores import ScoreCache, read_scores
+    from lira.storage.targets import check_no_shadow, own_targets, results_beside
     from lira.training import schedule
     from lira.training.failures import as_model_error
     from lira.training.kernels import keep_freed_memory
-    from lira.training.query import declared_queries, query_model
+    from lira.training.query import declared_queries, query_logits, query_model
     from lira.training.workers import Workers
 
     flags, result_dir, name = config.attack, config.run.result_dir, config.run.run
@@ -59,6 +61,7 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
         return
     if flags.report_only:
         run = results_of_scores(result_dir, flags.scores) if flags.scores else results_only(result_dir, name or "")
+        run = results_beside(run, flags.own_targets) if flags.own_targets else run
         load_record(run.results)  # raises where there is nothing to lock
         locks.enter_context(lock_results(run.results))
         if flags.scores and Path(flags.scores).is_file():
@@ -66,6 +69,8 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
         print(text.report(*html.write(run)))
         return
 
+    if not (config.run.n_runs or flags.own_targets):
+        raise InputError("--n-runs 0 leaves no target: give your own model by --target-weights or --target-outputs")
     start, attacked_by = time.monotonic(), provenance("attack_lira.py", argv)
     keep_freed_memory()
     Workers().set_threads(config.run.threads)
@@ -76,12 +81,15 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
         attack_set = locks.enter_context(one_attack(run.results, source_of_file("--scores", flags.scores)))
         description = f"{flags.scores}: {inputs.describe()}"
     else:
-        setup = prepare(config)
-        run = open_run(config.run.model_dir, result_dir, setup.identity, name=name)
-        jobs = schedule.planned_models(config.run.n_runs, config.run.n_shadows)
+        setup, own = prepare(config), flags.own_targets
+        # How the members of the run's own targets were drawn says nothing of models trained elsewhere.
+        not_compared = ("target_inclusion",) if own else ()
+        run = open_run(config.run.model_dir, result_dir, setup.identity, name=name, not_compared=not_compared)
+        jobs = schedule.planned_models(0 if own else config.run.n_runs, config.run.n_shadows)
         instead = "" if run.models.is_dir() else _forgotten_flag(config, argv, setup)
-        schedule.require_models(jobs, run, argv, instead=instead)
-        attack_set = locks.enter_context(one_attack(run.results, run.source))
+        schedule.require_models(jobs, run, _training_flags(argv) if own else argv, instead=instead)
+        if not own:
+            attack_set = locks.enter_context(one_attack(run.results, run.source))
         member, label = np.stack([setup.split.member(*job) for job in jobs]), setup.images.y_test
         queries = declared_queries(flags.n_queries, flip=setup.flip, margin=setup.store.margin)
         cache = ScoreCache(run, jobs, member, label.numpy(), queries)
@@ -94,23 +102,52 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
                 if job in missing:
                     scores = query_model(model, images, samples, label, queries=missing[job], batch_size=size)
                     cache.add(job, missing[job], scores)
-        cache.save()
-        canaries = load_canaries(run, config.run.n_runs)
+        if missing or not own:
+            cache.save()
+        models, phi, n_targets = run.models_table(), cache.phi, config.run.n_runs
+        guarantees = mechanisms = canaries = None
+        description = setup.describe()
+        if not own:
+            run.save_table("models.csv", models)
+            canaries = load_canaries(run, n_targets)
+            if config.dp:
+                guarantees, mechanisms = run.guarantees(n_targets), run.mechanisms(n_targets)
+        else:
+
+            def query_own(checkpoint: Checkpoint) -> np.ndarray:
+                check_no_shadow(checkpoint, run, jobs)
+                with as_model_error(str(checkpoint.path), setup.device, memory_flag="--test-batch-size"):
+                    load_into(model, checkpoint)
+                    return query_logits(model, images, samples, queries=queries, batch_size=size)
+
+            targets = own_targets(
+                flags.target_weights,
+                flags.target_outputs,
+                setup.images,
+                query=query_own,
+                member_of=setup.member_of,
+                delta=config.dp.delta if config.dp else 0.0,
+            )
+            shadows, run = models[models.role == "shadow"], results_beside(run, own)
+            description += f"\n{targets.describe(shadows)}"
+            jobs, n_targets, guarantees = [*targets.jobs, *jobs], len(own), targets.guarantees
+            phi, member = np.concatenate([targets.phi, phi]), np.concatenate([targets.member, member])
+            attacked_by |= {"targets": targets.provenance()}
+            attack_set = locks.enter_context(one_attack(run.results, targets.source(run)))
+            targets.save(run, phi=phi, member=member, label=label.numpy(), shadows=shadows)
         inputs = AttackInputs(
-            phi=cache.phi,
+            phi=phi,
             member=member,
-            n_targets=config.run.n_runs,
+            n_targets=n_targets,
             label=label.numpy(),
             class_names=setup.images.class_names,
             model_names=tuple(model_name(*job) for job in jobs),
             images=setup.images.x_test.numpy(),
             inclusion=config.data.target_inclusion,
-            guarantees=run.guarantees(config.run.n_runs) if config.dp else None,
-            mechanisms=run.mechanisms(config.run.n_runs) if config.dp else None,
+            guarantees=guarantees,
+            mechanisms=mechanisms,
             canaries=canaries.scores if canaries else None,
         )
-        run.save_models_table()
-        description = setup.describe()
         print(description)
 
     tables = run_attacks(
@@ -130,6 +167,16 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
     info = {"data": description, "seconds": seconds, "fdr": flags.fdr}
     attack_set.save(tables, arrays, attacked_by | info)
     print(text.report(*html.write(run)))
+
+
+def _training_flags(argv: Sequence[str]) -> list[str]:
+    """The flags by which train_model.py trains the shadows alone of the run that is attacked by these."""
+    kept, left_out = [], False
+    for argument in argv:
+        if argument.startswith("-"):
+            left_out = argument.partition("=")[0] in ("--target-weights", "--target-outputs", "--n-runs", "-r")
+        kept += [] if left_out else [argument]
+    return [*kept, "--n-runs", "0"]
 
 
 def _forgotten_flag(config: Config, argv: Sequence[str], setup: "Setup") -> str:

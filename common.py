@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from lira.data.folder import read_folder
-from lira.data.images import Images, find_duplicates
+from lira.data.images import Images, few_samples, find_duplicates
 from lira.data.readers import read_digits, read_npz, read_torchvision
 from lira.data.store import ImageStore
 from lira.errors import InputError, ModelError, log
 from lira.flags import find_name, suggest
-from lira.storage.names import ROLES, model_name
+from lira.storage.names import ROLES, Job, model_name
 from lira.storage.probe import probe_logits
 from lira.storage.provenance import provenance
 from lira.training.kernels import fast_kernels
@@ -248,10 +248,18 @@ class Setup:
         trained_by = provenance("train_model.py", argv) | where | privacy
         return {"flags": self.config.flags(precision=self.precision), "provenance": trained_by}
 
+    def member_of(self, job: Job, identity: Mapping[str, Any]) -> np.ndarray | None:
+        """The target samples that a model of another run was trained on, bool (N,); None where its data are others."""
+        if identity["data_fingerprint"] != self.images.fingerprint:
+            return None
+        split = replace(self.split, exp_idx=identity["exp_idx"], inclusion=identity["target_inclusion"])
+        return split.member(*job)
+
     def build(self) -> nn.Module:
         """A new network for these images, its weights drawn from torch's global generator. Raises InputError."""
         images, network = self.images, self.config.model.network
-        model = build(network, num_classes=images.n_classes, in_channels=images.channels, size=images.size)
+        sizes: dict[str, Any] = dict(num_classes=images.n_classes, in_channels=images.channels, size=images.size)
+        model = build(network, **sizes, mean=images.mean, std=images.std)
         return self.privacy.adapt(model) if self.privacy else model
 
     def probe(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -290,6 +298,7 @@ class Setup:
             f"{n_train:,} training + {n_test:,} test images of {shape}, {self.images.n_classes} classes; "
             f"each model trains on {self.split.n_train:,} + {n_test // 2:,}",
             f"{self.config.model.network} in {self.precision} on {self.device_name}",
+            *few_samples(self.images),
         ]
         samples, duplicates = find_duplicates(self.images) if self.split.n_train else ((), ())
         if len(samples):
@@ -317,7 +326,7 @@ def prepare(config: Config, *, local_rank: int = 0) -> Setup:
         len(images.x_test),
         n_train=data.n_train,
         exp_idx=config.model.exp_idx,
-        inclusion=data.target_inclusion,
+        inclusion=data.target_inclusion or "half",
     )
     privacy = None
     if config.dp:

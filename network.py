@@ -2,14 +2,16 @@
 
 import copy
 import importlib.util
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from lira.attacks.outputs import looks_like_softmax
 from lira.errors import InputError, one_line
 from lira.flags import find_name, suggest
 from lira.storage.probe import TOLERANCE, probe_images
@@ -65,17 +67,28 @@ def network_name(text: str) -> str:
     )
 
 
-def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int]) -> nn.Module:
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int,
+    size: tuple[int, int],
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+) -> nn.Module:
     """A new network, its weights drawn from torch's global generator: (B, C, H, W) -> logits (B, num_classes).
 
-    size: (H, W). Raises InputError where the network cannot be built, does not return such logits, or where in eval
-    mode the logits of an image do not follow from the weights and that image alone."""
-    factory = _user_factory(name) if ":" in name else partial(NETWORKS[network_name(name)], size=size)
+    size: (H, W). mean, std: (C,), of the pixels in [0, 1], by which the images are normalised; a user's factory that
+    has parameters of these names is given them. Raises InputError where the network cannot be built, does not return
+    such logits, or where in eval mode the logits of an image do not follow from the weights and that image alone."""
+    factory = _user_factory(name) if ":" in name else NETWORKS[network_name(name)]
     try:
-        model = factory(num_classes=num_classes, in_channels=in_channels)
+        more = _accepted(factory, size=size, mean=mean, std=std)
+        model = factory(num_classes=num_classes, in_channels=in_channels, **more)
         model.eval()
         with torch.no_grad():  # also gives lazy layers their shapes
-            shape = tuple(model(torch.zeros(2, in_channels, *size)).shape)
+            logits = model(torch.zeros(2, in_channels, *size))
+            shape = tuple(logits.shape)
             with torch.random.fork_rng(devices=[]):  # training mode on a copy, because it changes running statistics
                 outputs = copy.deepcopy(model).train()(torch.zeros(2, in_channels, *size))
             if not isinstance(outputs, torch.Tensor) or tuple(outputs.shape) != shape:
@@ -90,6 +103,8 @@ def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int
         ) from error
     if shape != (2, num_classes):
         raise InputError(f"network {name} must return logits (2, {num_classes}) for 2 images, got {shape}")
+    if looks_like_softmax(logits.float().numpy()):
+        raise InputError(f"network {name} returns probabilities and no logits: return the inputs of its softmax")
     return model.train()
 
 
@@ -115,6 +130,15 @@ def _check_queries(name: str, model: nn.Module, images: torch.Tensor) -> None:
             f"network {name}: in eval mode its output for an image depends on the other images of the batch; "
             "let it depend on that image alone"
         )
+
+
+def _accepted(factory: Callable[..., nn.Module], **settings: object) -> dict[str, object]:
+    """Those of these settings that a factory has parameters for, by name."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # what it takes is not known
+        return {}
+    return {name: value for name, value in settings.items() if name in parameters}
 
 
 def _user_factory(name: str) -> Callable[..., nn.Module]:

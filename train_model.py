@@ -155,6 +155,7 @@ def _attack_command(config: Config, run: "Run") -> str:
     script = Path(sys.argv[0])
     script = script.with_name("attack_lira.py") if script.name == "train_model.py" else Path("attack_lira.py")
     arguments = ["python", str(script), "--run", run.name]
+    arguments += [] if config.run.n_runs else ["--target-weights", "FILE.pt"]
     if config.run.model_dir != RunConfig.model_dir:
         arguments += ["--model-dir", config.run.model_dir]
     if config.run.result_dir != RunConfig.result_dir:

@@ -42,11 +42,11 @@ class DataConfig:
         help="images drawn from a half; 0 trains on target samples alone (default: 20000, or 80 %% of the half)",
     )
     augment: bool = flag(True, "--no-augment", help="train without random shifts and flips")
-    target_inclusion: str = flag(  # None until the default is filled in
+    target_inclusion: str | None = flag(  # None until the default is filled in, and for models trained elsewhere
         None,
         choices=("half", "coin"),
         help="a target's samples: exactly half, or each with probability 1/2 (default: half; with DP coin, except for "
-        "--scores)",
+        "--scores; with --target-weights and --target-outputs none, and no audit)",
     )
 
 
@@ -127,10 +127,28 @@ class AttackConfig:
         None,
         type=str,
         metavar="FILE.npz",
-        help="attack phi and member of this file: the first --n-runs rows are targets",
+        help="attack the models of this file, the first --n-runs of them as targets: member, and phi, or logits or "
+        "probabilities with label",
+    )
+    target_weights: tuple[str, ...] = flag(
+        (),
+        many=True,
+        metavar="FILE.pt",
+        help="attack your own models of --network instead of the run's targets: a state_dict, or a checkpoint with one",
+    )
+    target_outputs: tuple[str, ...] = flag(
+        (),
+        many=True,
+        metavar="FILE.npz",
+        help="attack models by their outputs on the target samples: logits or probabilities (N, K), or phi (N,)",
     )
     report_only: bool = flag(False, help="write the page and figures of --run or --scores again, from its tables")
     compare: tuple[str, ...] = flag((), many=True, metavar="RUN", help="write a page that compares these attacked runs")
+
+    @property
+    def own_targets(self) -> tuple[str, ...]:
+        """The files of models trained elsewhere, which are attacked instead of the run's targets."""
+        return self.target_weights + self.target_outputs
 
 
 @dataclass(frozen=True)
@@ -138,7 +156,7 @@ class RunConfig:
     """run"""
 
     run: str | None = flag(None, type=str, metavar="RUN", help="name or path of a run's folder: stands for its flags")
-    n_runs: int = flag(1, "-r", "--n-runs", low=1, high=100, help="target models (default: 1, or those of --run)")
+    n_runs: int = flag(1, "-r", "--n-runs", low=0, high=100, help="target models (default: 1, or those of --run)")
     n_shadows: int = flag(20, low=4, high=9998, help="shadow models, an even number (default: 20, or those of --run)")
     device: str = flag("auto", help="auto, cuda, cuda:N, mps, cpu")
     test_batch_size: int = flag(1024, low=1, help="images per batch when a model is only queried")
@@ -221,7 +239,10 @@ HIDDEN = {  # script -> groups and flags of the other script, which only --help-
     "attack_lira.py": (*RESTORED, "run.shard", "run.compile", "run.plan"),
 }
 ONE_SCRIPT = {  # flags that the other script would ignore, although they change what is done -> the script
-    **dict.fromkeys(("attack.scores", "attack.report_only", "attack.compare"), "attack_lira.py"),
+    **dict.fromkeys(
+        [f"attack.{name}" for name in ("scores", "target_weights", "target_outputs", "report_only", "compare")],
+        "attack_lira.py",
+    ),
     "run.plan": "train_model.py",
 }
 _ITEMS = {f"{name}.{item.name}": item for name, group in GROUPS.items() for item in fields(group)}
@@ -276,6 +297,9 @@ def _restore(given: dict[str, Any], *, training: bool) -> dict[str, Any]:
     run: str = given["run.run"]
     model_dir, result_dir = (given.get(f"run.{name}", getattr(RunConfig, name)) for name in ("model_dir", "result_dir"))
     models, results, config = find_run(run, model_dir, result_dir)
+    if "shadows_of" in config and "attack.report_only" not in given:
+        again = f"--run {config['shadows_of']} --target-weights FILE.pt, or --target-outputs FILE.npz"
+        raise InputError(f"--run {run} is an attack on models from elsewhere, not a run: to attack again, give {again}")
     try:
         arguments = [name if value is True else f"{name}={value}" for name, value in config["flags"].items()]
         stored = vars(build_parser("").parse_args(arguments))
@@ -285,6 +309,11 @@ def _restore(given: dict[str, Any], *, training: bool) -> dict[str, Any]:
         remedy = "give the flags that the run was made with instead of --run"
         raise CorruptedFile(models / "config.json", f"its flags cannot be read: {one_line(error)}", remedy) from error
     fixed = [dest for dest in given if dest.partition(".")[0] in RESTORED and _ITEMS[dest].metadata["changes_models"]]
+    not_compared = {"attack.report_only"} & given.keys()
+    if given.keys() & {"attack.target_weights", "attack.target_outputs"}:  # theirs is stated, the run's is another's
+        stored.pop("data.target_inclusion", None)
+        fixed = [dest for dest in fixed if dest != "data.target_inclusion"]
+        not_compared.add("run.n_runs")
     for dest in fixed:
         value, stored_value, name = given[dest], stored.get(dest, _ITEMS[dest].default), flag_name(_ITEMS[dest])
         if _comparable(dest, value) != _comparable(dest, stored_value):
@@ -295,7 +324,7 @@ def _restore(given: dict[str, Any], *, training: bool) -> dict[str, Any]:
     on_disk = {"run.n_runs": n_targets, "run.n_shadows": n_shadows if n_shadows >= MIN_SHADOWS else 0}
     for dest, n in on_disk.items():
         stored[dest] = max(n, planned[dest]) if training else n or planned[dest]
-        if stored[dest] < planned[dest] and not {dest, "attack.report_only"} & given.keys():
+        if stored[dest] < planned[dest] and not (dest in given or not_compared & {dest, "attack.report_only"}):
             name = flag_name(_ITEMS[dest])
             warn(f"{name} is {n}, the models on disk, of {planned[dest]}; train_model.py --run {run} trains the others")
     free = {dest: value for dest, value in given.items() if dest not in fixed or dest == "data.dataset"}  # it may move
@@ -342,6 +371,15 @@ def _check_contradictions(groups: dict[str, Any]) -> None:
         raise InputError("--report-only needs --run RUN or --scores FILE.npz, which says whose results: give one")
     if attack.scores and run:
         raise InputError(f"--scores {attack.scores} and --run {run} both say what to attack: give one")
+    sources = [
+        f"--{name.replace('_', '-')}"
+        for name in ("scores", "target_weights", "target_outputs")
+        if getattr(attack, name)
+    ]
+    if len(sources) > 1:
+        raise InputError(f"{' and '.join(sources)} both say what to attack: give one")
+    if attack.target_outputs and attack.n_queries > 1:
+        raise InputError(f"--target-outputs hold one query of each sample: leave out --n-queries {attack.n_queries}")
     if dp.sigma is not None and dp.target_epsilon is not None:
         raise InputError(
             f"--sigma {dp.sigma:g} and --target-epsilon {dp.target_epsilon:g} both set the noise: give one"
@@ -353,9 +391,10 @@ def _with_defaults(config: Config) -> Config:
     attacks = tuple(dict.fromkeys(map(attack_name, config.attack.attacks)))
     config = replace(config, attack=replace(config.attack, attacks=attacks))
     train, dp, data = config.train, config.dp, config.data
-    # With exact halves and a delta the audit can show little; how the targets of --scores were trained is not known.
-    inclusion = data.target_inclusion or ("coin" if dp and not config.attack.scores else "half")
-    config = replace(config, data=replace(data, target_inclusion=inclusion))
+    if not config.attack.own_targets:
+        # With exact halves and a delta the audit can show little; how the targets of --scores were trained is not known
+        inclusion = data.target_inclusion or ("coin" if dp and not config.attack.scores else "half")
+        config = replace(config, data=replace(data, target_inclusion=inclusion))
     rates = LEARNING_RATES_DP if dp else LEARNING_RATES
     train = replace(train, lr=rates[train.optimizer] if train.lr is None else train.lr)
     if not dp:

@@ -118,7 +118,7 @@ INVALID_SHARDS = ("0/4", "5/4", "1", "1/", "/4", "-1/4", "a/b", "1/0")
         (("--n-shadows", "7"), "--n-shadows must be even.* got 7, use 8"),
         (("--n-shadows", "2"), "--n-shadows must be at least 4, got 2"),
         (("--n-shadows", "-4"), "--n-shadows must be at least 4, got -4"),
-        (("--n-runs", "0"), "--n-runs must be at least 1, got 0"),
+        (("--n-runs", "-1"), "--n-runs must be at least 0, got -1"),
         (("--n-runs", "101"), "--n-runs must be at most 100, got 101"),
         (("--lr", "0"), "--lr must be above 0, got 0"),
         (("--lr", "nan"), "--lr must be a finite number, got nan"),

@@ -70,7 +70,9 @@ def audit_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd.D
     test_correct of test_guesses guesses. p_value < significance refutes it, at 95 % over all rows together.
 
     Where the members were not drawn as the audit assumes, a warning says so, and the bound is empty; the pooled row
-    leaves such targets out."""
+    leaves such targets out. None, too, where nothing is known of how they were drawn."""
+    if inputs.inclusion is None:
+        return None
     rows = []
     counts = {result.attack: result.held_out_counts for result in results if result.held_out_counts}
     if counts:
@@ -185,7 +187,7 @@ def _samples(results: Sequence["AttackResult"], inputs: AttackInputs, counts: Ma
     )
     pooled = "the members of these targets were not drawn independently of each other" if not_independent else ""
     groups = _groups(inputs, objections, pooled)
-    return _Audited("", inputs.phi.shape[1], scores, counts, inputs.inclusion, groups)
+    return _Audited("", inputs.phi.shape[1], scores, counts, str(inputs.inclusion), groups)
 
 
 def _canaries(inputs: AttackInputs, canaries: Sequence[CanaryScores], mechanism: Mechanism) -> _Audited:

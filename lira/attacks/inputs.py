@@ -17,8 +17,9 @@ MAX_PHI = 1e40  # every scaled logit of float32 lies within; far beyond it the f
 class AttackInputs:
     """phi: float (M, N, A), scaled logits; member: bool (M, N); label: int64 (N,); class_names: (K,); model_names:
     (M,); images: uint8 (N, C, H, W), None where only scores are known; inclusion: how the targets' members were drawn,
-    half or coin; guarantees: float (T, 2), the epsilon and delta of each target, None without DP; mechanisms: what
-    each guarantee is claimed for, (T,), None without DP or where it is not known; canaries: (T,), None without."""
+    half or coin, None where nothing is known of it, so that there is no audit; guarantees: float (T, 2), the epsilon
+    and delta of each target, None without DP; mechanisms: what each guarantee is claimed for, (T,), None without DP or
+    where it is not known; canaries: (T,), None without; note: what the terminal says of these scores."""
 
     phi: np.ndarray
     member: np.ndarray
@@ -27,18 +28,20 @@ class AttackInputs:
     class_names: tuple[str, ...]
     model_names: tuple[str, ...]
     images: np.ndarray | None = None
-    inclusion: str = "half"
+    inclusion: str | None = "half"
     guarantees: np.ndarray | None = None
     mechanisms: tuple[Mechanism, ...] | None = None
     canaries: tuple[CanaryScores, ...] | None = None
+    note: str = ""
 
     @property
     def n_shadows(self) -> int:
         return len(self.phi) - self.n_targets
 
     def describe(self) -> str:
-        """The number of models of each role, for the terminal."""
-        return f"{self.n_targets} {'targets' if self.n_targets > 1 else 'target'}, {self.n_shadows} shadows"
+        """The number of models of each role and the note, for the terminal."""
+        models = f"{self.n_targets} {'targets' if self.n_targets > 1 else 'target'}, {self.n_shadows} shadows"
+        return "\n".join(filter(None, [models, self.note]))
 
 
 @dataclass(frozen=True)

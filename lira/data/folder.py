@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from lira.data.images import ARRAYS, Images, input_error, make_images
 from lira.errors import InputError, one_line, printable, warn
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+VALIDATION = ("val", "valid", "validation")  # what test/ is called elsewhere
+MEMBERS = "members.txt"
 CACHE_FORMAT = 3  # to be increased when the same files would be decoded to different pixels
 
 # Pillow's image mode -> the mode it is decoded to; an alpha channel is dropped. 16-bit and float modes are missing
@@ -44,7 +47,8 @@ def read_folder(path: Path, cache_root: Path, *, progress: bool = True) -> Image
     Grey if all of them are, RGB otherwise; turned as their EXIF orientation says; of an animation the first frame.
     The decoded images are cached in <cache_root>/cache/ and used while the folder is unchanged; if the cache cannot be
     read or written, a warning is logged and the images are decoded.
-    Hidden files and files without an image suffix are ignored. progress: a bar on stderr.
+    Hidden files and files without an image suffix are ignored. members.txt, beside train/ and test/, may name the test
+    images that the user's own model was trained on, one path like test/cat/0.png per line. progress: a bar on stderr.
     Raises InputError that names the wrong folder or file."""
     try:
         listing = _list_folder(path)
@@ -56,7 +60,23 @@ def read_folder(path: Path, cache_root: Path, *, progress: bool = True) -> Image
         arrays = _decode_all(path, listing, progress)
         images = make_images(path, *arrays, class_names=listing.class_names)
         _write_cache(cache, arrays, listing, images.fingerprint)
-    return images
+    return replace(images, member=_read_members(path, listing))
+
+
+def _read_members(path: Path, listing: Listing) -> np.ndarray | None:
+    """bool (1, N), the test images that members.txt names; None where there is no such file. Raises InputError."""
+    file = path / MEMBERS
+    if not file.is_file():
+        return None
+    try:
+        named = {Path(line.strip()) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise input_error(file, f"cannot be read ({one_line(error)}): save it as UTF-8 text") from error
+    test = [Path(name).relative_to(path) for name in listing.files[listing.n_train :]]
+    if unknown := sorted(map(str, named.difference(test))):
+        others = f" ({len(unknown)} of {len(named)} lines are not)" if len(unknown) > 1 else ""
+        raise input_error(file, f"{unknown[0]} is none of the test images{others}: give lines like {test[0]}")
+    return np.array([[name in named for name in test]])
 
 
 def _list_folder(path: Path) -> Listing:
@@ -93,7 +113,9 @@ def _list_split(path: Path, split: str) -> dict[str, list[os.DirEntry[str]]]:
     """{class name: its images} of train/ or test/, classes sorted by name."""
     folder = path / split
     if not folder.is_dir():
-        raise input_error(folder, "no such folder: put the images into train/<class>/ and test/<class>/")
+        other = next((name for name in VALIDATION if split == "test" and (path / name).is_dir()), None)
+        remedy = f"rename {other}/ to test/" if other else "put the images into train/<class>/ and test/<class>/"
+        raise input_error(folder, f"no such folder: {remedy}")
     entries = _visible(folder)
     stray = [entry.name for entry in entries if entry.is_file() and _is_image(entry)]
     if stray:
@@ -146,7 +168,8 @@ def _decode_all(path: Path, listing: Listing, progress: bool) -> tuple[np.ndarra
         if image.shape[:2] != pixels.shape[1:3]:
             (h, w), (first_h, first_w) = image.shape[:2], pixels.shape[1:3]
             first = f"{listing.files[0]} is {first_w}x{first_h}"
-            raise input_error(file, f"{w}x{h} pixels, but {first}: bring all images to one size")
+            resize = f"ImageOps.fit(Image.open(file).convert('RGB'), ({first_w}, {first_h})).save(file)"
+            raise input_error(file, f"{w}x{h} pixels, but {first}: bring all images to one size, like {resize}")
         if image.shape[2] > pixels.shape[3]:  # the first RGB image: the grey ones before it become RGB
             pixels = np.repeat(pixels, 3, axis=3)
         pixels[index] = image  # a grey image after an RGB one: (H, W, 1) is broadcast to three equal channels

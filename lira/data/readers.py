@@ -112,9 +112,10 @@ def read_digits() -> Images:
 
 
 def read_npz(path: Path) -> Images:
-    """x_train, y_train, x_test, y_test and optionally class_names (strings) from an .npz file without pickles.
+    """x_train, y_train, x_test, y_test and optionally class_names and member from an .npz file without pickles.
 
-    x_*: uint8 (N, H, W) or (N, H, W, C), C 1 or 3; y_*: integers (N,), class numbers from 0.
+    x_*: uint8 (N, H, W) or (N, H, W, C), C 1 or 3; y_*: integers (N,), class numbers from 0; class_names: strings (K,);
+    member: bool (N,) or (T, N), which of x_test the user's own models were trained on.
     Raises InputError that names the missing or wrong array."""
     if not path.is_file():
         raise input_error(path, "no such file: give the path of an .npz file")
@@ -132,10 +133,10 @@ def read_npz(path: Path) -> Images:
             present = ", ".join(archive.files) or "nothing"
             raise input_error(path, f"{', '.join(missing)} missing, it holds {present}: save {', '.join(ARRAYS)}")
         arrays = [_read_array(path, archive, key) for key in ARRAYS]
-        class_names = _read_array(path, archive, "class_names") if "class_names" in archive.files else None
-    if class_names is not None:
-        _check_class_names(path, class_names)
-    return make_images(path, *arrays, class_names=class_names)
+        optional = {key: _read_array(path, archive, key) for key in ("class_names", "member") if key in archive.files}
+    if "class_names" in optional:
+        _check_class_names(path, optional["class_names"])
+    return make_images(path, *arrays, **optional)
 
 
 def _read_array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
@@ -143,6 +144,10 @@ def _read_array(path: Path, archive: np.lib.npyio.NpzFile, key: str) -> np.ndarr
     try:
         array = archive[key]
     except Exception as error:  # zipfile, zlib and NumPy each raise their own errors for a pickled or corrupted array
+        if key.startswith("x_") and "Object arrays" in str(error):
+            remedy += (
+                "; images of several sizes need one size first, like np.asarray(Image.fromarray(x).resize((W, H)))"
+            )
         raise input_error(path, f"{key} cannot be read ({one_line(error)}): {remedy}") from error
     if not isinstance(array, np.ndarray):  # NumPy returns the bytes of a member that is not in .npy format
         raise input_error(path, f"{key} is not an array, it begins with {array[:20]!r}: {remedy}")

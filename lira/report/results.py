@@ -32,6 +32,7 @@ _COLUMNS = {  # table -> the columns that the report reads
     "mechanism.csv": "target check scope claimed estimate low high deviates",
     "models.csv": "role index test_accuracy train_accuracy seconds",
 }
+STATE_INCLUSION = "with --target-inclusion coin, each with probability 1/2, or half, there is an audit"
 _WRITTEN_BY = {  # others: attack_lira.py
     "curve.csv": "attack_lira.py with --curve",
     "reliability.csv": f"attack_lira.py with {MIN_SHADOWS} shadows or more",
@@ -76,6 +77,17 @@ class Results:
         return self.tables["attack.csv"].target.unique().tolist()
 
     @property
+    def target_files(self) -> list[str]:
+        """The files of the models trained elsewhere that were attacked; empty where the targets are the run's own."""
+        return [target["file"] for target in self.attack_info.get("targets", [])]
+
+    @property
+    def n_members(self) -> tuple[int, int]:
+        """(members, samples) of all targets together."""
+        counts = self.tables["attack.csv"].drop_duplicates("target")[["n_members", "n_nonmembers"]].sum()
+        return int(counts.n_members), int(counts.sum())
+
+    @property
     def target_models(self) -> pd.DataFrame:
         """The rows of models.csv that were attacked."""
         models = self.tables.get("models.csv", pd.DataFrame(columns=["role"]))
@@ -92,6 +104,11 @@ class Results:
     def accounted_epsilon(self) -> float:
         """The highest epsilon that the accountant guarantees for a target; NaN where there is none."""
         return self.target_models.get("epsilon", pd.Series(dtype=float)).astype(float).max()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the targets were trained elsewhere, so that what their training guarantees is not known."""
+        return bool(self.target_files or not self.settings)
 
     @property
     def nominal(self) -> bool:
@@ -166,6 +183,8 @@ def read(run: Run) -> Results:
         for name in _COLUMNS
         if name not in tables
     }
+    if "targets" in attack_info and "audit.csv" in missing:
+        missing["audit.csv"] = f"How the members of these targets were chosen is not stated: {STATE_INCLUSION}."
     settings = read_config(folder) if (folder / "config.json").is_file() else {}
     if not (logs := run.load_logs()):
         missing["train/*.csv"] = "There is no train/*.csv in this run: train_model.py writes the training logs."

@@ -45,7 +45,10 @@ def privacy(identity: Mapping) -> str:
 
 def title(results: Results) -> str:
     identity = results.settings.get("identity")
-    return f"{identity['network']} on {identity['dataset']}, {privacy(identity)}" if identity else results.name
+    if not identity:
+        return results.name
+    run = f"{identity['network']} on {identity['dataset']}, {privacy(identity)}"
+    return f"{', '.join(results.target_files)}: shadows {run}" if results.target_files else run
 
 
 def subtitle(results: Results) -> str:
@@ -78,6 +81,7 @@ def _accuracy_lines(results: Results, row: pd.Series, guessing: float) -> list[s
     ]
     if "lira" in results.summary.index and row.attack != "lira":
         lines[0] += f" The attack as published, “lira”, is right in {text.accuracy(results.summary.loc['lira'])}."
+    lines += text.member_share(results)
     if np.isnan(row.accuracy):
         return lines
     if np.isnan(row.accuracy_low):
@@ -172,7 +176,7 @@ def epsilon(results: Results) -> dict:
         p_value = text.number(getattr(row, "p_value", np.nan), ".2g")
         rows.append(line(row.target, [cell(row.kind, row.attack), *bounds, f"{row.delta:g}", guesses, p_value]))
     head = ["target", "bound", "epsilon at least", "could have shown", "at most", "delta", "correct guesses", "p-value"]
-    lines = text.audit_lines(table, mechanism, nominal=results.nominal)
+    lines = text.audit_lines(table, mechanism, nominal=results.nominal, elsewhere=results.elsewhere)
     private = not np.isnan(results.accounted_epsilon)
     lines += [NOT_FOR_PUBLICATION] if private else []
     return {"lines": lines, "rows": rows, "head": head, "scale": epsilon_scale(table)}

@@ -24,6 +24,7 @@ RATES = tuple(f"{rate:g}" for rate in FALSE_POSITIVE_RATES)  # as in the names o
 BOLD, PLAIN = "\033[1m", "\033[0m"
 UNRESOLVED = "†"
 UNRESOLVED_NOTE = f"{UNRESOLVED} not resolvable with so few non-members: this is the TPR at FPR 0"
+MAX_SHARE = 0.55  # of members, or of non-members: above it the accuracy is explained
 STRONGEST = "strongest by the AUC of the held-out shadows"
 INTERVALS = "95 % intervals cover repetitions: other samples, targets and shadows"
 NO_INTERVALS = f"no interval with fewer than {MIN_PAIRS} pairs of held-out shadows ({2 * MIN_PAIRS} shadows)"
@@ -79,15 +80,19 @@ def verdict(audit: pd.DataFrame, kind: str = "one-run") -> pd.Series | None:
     return (pooled if len(pooled) else rows).iloc[0] if len(rows) else None
 
 
-def audit_lines(audit: pd.DataFrame, mechanism: pd.DataFrame | None = None, *, nominal: bool = False) -> list[str]:
+def audit_lines(
+    audit: pd.DataFrame, mechanism: pd.DataFrame | None = None, *, nominal: bool = False, elsewhere: bool = False
+) -> list[str]:
     """The audit in three lines: the accountant's upper bound; with DP, what canaries show of the mechanism; what the
     attacks show of the published models. Then one line for each violation and for what is suspicious.
 
-    audit: audit.csv, in which later columns may be missing; mechanism: mechanism.csv; nominal: see Results.nominal."""
+    audit: audit.csv, in which later columns may be missing; mechanism: mechanism.csv; nominal, elsewhere: see
+    Results."""
     audit = audit.reindex(columns=list(dict.fromkeys([*audit.columns, *COLUMNS])))
     upper = audit.epsilon_upper.max()
     if isnan(upper):
-        lines = ["Guarantee: training without differential privacy guarantees no upper bound on epsilon."]
+        none = "training without differential privacy guarantees no upper bound on epsilon."
+        lines = [f"Guarantee: {'none of this training is known here.' if elsewhere else none}"]
     else:
         delta = audit.delta[audit.epsilon_upper == upper].max()
         known = " It is nominal: --noise-seed makes the noise known." if nominal else ""
@@ -200,16 +205,33 @@ def report(results: Results, page: Path) -> str:
     """What attack_lira.py prints at its end. page: the path of report.html."""
     lines = [f"{page}: the report; tables, scores and figures lie beside it", "", headline(results)]
     lines.append(terminal_table(results.summary, results.strongest, colour=has_colours()))
+    lines += [textwrap.fill(line, WIDTH) for line in member_share(results)]
     lines += ["", *(textwrap.fill(line, WIDTH) for line in exposed_lines(results))]
     if "audit.csv" in results.tables:
         audit, mechanism = (results.tables.get(name) for name in ("audit.csv", "mechanism.csv"))
-        lines += ["", audit_summary(audit, mechanism, nominal=results.nominal)]
+        lines += ["", audit_summary(audit, mechanism, nominal=results.nominal, elsewhere=results.elsewhere)]
     return "\n".join(lines)
 
 
-def audit_summary(audit: pd.DataFrame, mechanism: pd.DataFrame | None = None, *, nominal: bool = False) -> str:
+def audit_summary(
+    audit: pd.DataFrame, mechanism: pd.DataFrame | None = None, *, nominal: bool = False, elsewhere: bool = False
+) -> str:
     """audit_lines() for the terminal, wrapped at WIDTH columns."""
-    return "\n".join(textwrap.fill(line, WIDTH) for line in audit_lines(audit, mechanism, nominal=nominal))
+    return "\n".join(
+        textwrap.fill(line, WIDTH) for line in audit_lines(audit, mechanism, nominal=nominal, elsewhere=elsewhere)
+    )
+
+
+def member_share(results: Results) -> list[str]:
+    """What unequal numbers of members and non-members do to the accuracy; empty where they are about equal."""
+    n_members, n_samples = results.n_members
+    guessing = max(n_members, n_samples - n_members) / n_samples
+    if guessing <= MAX_SHARE:
+        return []
+    return [
+        f"{n_members:,} of {n_samples:,} samples are members: guessing is {percent(guessing)} accurate, and thresholds "
+        "take members and non-members as equally likely. AUC and TPR do not depend on this share."
+    ]
 
 
 def has_colours() -> bool:

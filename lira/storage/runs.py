@@ -7,7 +7,7 @@ Either folder may be moved or shared: both hold a config.json, and both are chec
 import contextlib
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lira.atomic import remove_stale, write_atomically, write_json
 from lira.errors import CorruptedFile, one_line, warn
 from lira.privacy.audit import Mechanism
 from lira.storage.checksums import digest
-from lira.storage.config import check_configs, write_config
+from lira.storage.config import check_configs, read_config, write_config
 from lira.storage.models import ModelFiles
 from lira.storage.names import Job, model_name, run_name, safe_name
 from lira.storage.owner import Source, check_owner
@@ -102,7 +102,13 @@ class Run(ModelFiles):
         return round(record["steps"] * record["sample_rate"]) if "steps" in record else 0
 
     def save_models_table(self) -> pd.DataFrame:
-        """Write and return models.csv: one row per model on disk; a corrupted one is named and left out. Accuracies of
+        """Write models.csv, and return it."""
+        table = self.models_table()
+        self.save_table("models.csv", table)
+        return table
+
+    def models_table(self) -> pd.DataFrame:
+        """models.csv: one row per model on disk; a corrupted one is named and left out. Accuracies of
         private models, whose weights files hold none, come from their logs, and are empty where the log is lost."""
         records: dict[Job, dict] = {}
         for job in self.models_on_disk():
@@ -117,9 +123,7 @@ class Run(ModelFiles):
             log = logs.get(model_name(role, index))
             logged = {} if log is None or log.empty else log.iloc[-1][["test_accuracy", "train_accuracy"]].to_dict()
             rows.append({"role": role, "index": index} | logged | record)
-        table = pd.DataFrame(rows, columns=MODEL_COLUMNS)
-        self.save_table("models.csv", table)
-        return table
+        return pd.DataFrame(rows, columns=MODEL_COLUMNS)
 
     def guarantees(self, n_targets: int) -> np.ndarray:
         """(epsilon, delta) of each target, float64 (T, 2)."""
@@ -198,12 +202,22 @@ def results_of_scores(result_dir: str, source: str) -> Run:
 
 
 def open_run(
-    model_dir: str, result_dir: str, identity: Mapping, *, name: str | None = None, record: Mapping | None = None
+    model_dir: str,
+    result_dir: str,
+    identity: Mapping,
+    *,
+    name: str | None = None,
+    record: Mapping | None = None,
+    not_compared: Sequence[str] = (),
 ) -> Run:
     """The run with this identity. name: of its folders, where they were renamed. record: what else config.json holds;
-    with it missing folders are created, without it nothing is written. Raises InputError, CorruptedFile as
-    check_configs(), and where its folder of results belongs to another source."""
+    with it missing folders are created, without it nothing is written. not_compared: fields that are as in config.json,
+    whatever they are. Raises InputError, CorruptedFile as check_configs(),
+    and where its folder of results belongs to another source."""
     name = name or run_name(identity)
+    if not_compared and (Path(model_dir, name) / "config.json").is_file():
+        stored = read_config(Path(model_dir, name))["identity"]
+        identity = {**identity, **{field: stored.get(field) for field in not_compared}}
     run = Run(Path(model_dir, name), Path(result_dir, name), digest(identity))
     missing = check_configs((run.models, run.results), identity)
     check_owner(run.results, run.source)

@@ -4,12 +4,13 @@ Letters: M models, N target samples, A queries, L scores that the attack at hand
 
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lira.attacks.inputs import AttackInputs, validate_scores
+from lira.attacks.outputs import OUTPUTS, to_phi
 from lira.data.store import Query
 from lira.errors import CorruptedFile, InputError, one_line, warn
 from lira.storage.names import ROLES, Job, model_name
@@ -148,36 +149,68 @@ def _weights_digests(run: Run) -> set[str]:
     return digests
 
 
-def read_scores(path: Path, *, n_targets: int, inclusion: str = "half") -> AttackInputs:
-    """phi (M, N) or (M, N, A), member (M, N) and, if present, label (N,) of an .npz file; rows 0..T-1 are targets.
+def read_scores(path: Path, *, n_targets: int, inclusion: str | None = "half") -> AttackInputs:
+    """phi, logits or probabilities (see lira.attacks.outputs) and member (M, N) of an .npz file, and label (N,), which
+    may be missing beside phi; rows 0..T-1 are targets.
 
     Raises InputError naming the array, row or column that is wrong. No pickles."""
+    arrays = arrays_from_elsewhere("--scores", path, ("member", "label", *OUTPUTS))
+    with prefixed(f"--scores {path}"):
+        if "member" not in arrays:
+            raise InputError("it holds no array 'member', one row per model: save which samples each was trained on")
+        member = arrays["member"]
+        if member.ndim != 2 or 0 in member.shape:
+            raise InputError(f"member must be of shape (models, samples), not {member.shape}: save one row per model")
+        n_models, n_samples = member.shape
+        if len(arrays.get("label", ())) == n_models != n_samples:
+            raise InputError(
+                f"member is transposed: {member.shape}, with {n_models} labels; save member.T, models first"
+            )
+        if n_models > n_samples:
+            warn(f"{path} holds {n_models} models of {n_samples} samples; if it is the other way round, transpose it")
+        label = check_label(arrays["label"], n_samples) if "label" in arrays else None
+        outputs = to_phi(arrays, label, n_samples=n_samples, models_first=True)
+        phi, member = validate_scores(outputs.phi, member, n_targets)
+    label = np.zeros(n_samples, dtype=np.int64) if label is None else label
+    models = [("target", i) for i in range(n_targets)] + [("shadow", i) for i in range(n_models - n_targets)]
+    model_names = tuple(model_name(*job) for job in models)
+    class_names = tuple(map(str, range(label.max() + 1)))
+    note = outputs.describe()
+    return AttackInputs(phi, member, n_targets, label, class_names, model_names, inclusion=inclusion, note=note)
+
+
+def arrays_from_elsewhere(flag: str, path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Those of these arrays that an .npz file holds. Raises InputError; no pickles."""
     if not path.is_file():
-        raise InputError(f"--scores {path}: no such file; give an .npz file that holds phi and member")
+        raise InputError(f"{flag} {path}: no such file; give an .npz file that holds {', '.join(names)}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("phi", "member", "label") if name in file.files}
+            return {name: file[name] for name in names if name in file.files}
     except Exception as error:  # NumPy raises errors of many kinds for corrupted bytes
         raise InputError(
-            f"--scores {path} cannot be read ({one_line(error)}); save plain arrays with numpy.savez"
+            f"{flag} {path} cannot be read ({one_line(error)}); save plain arrays with numpy.savez"
         ) from error
-    for name in ("phi", "member"):
-        if name not in arrays:
-            raise InputError(f"--scores {path} holds no array {name!r}; it needs phi and member, one row per model")
-    phi, member = validate_scores(arrays["phi"], arrays["member"], n_targets)
-    label = arrays.get("label", np.zeros(phi.shape[1], dtype=np.int64))
-    if label.shape != phi.shape[1:2] or label.dtype.kind not in "iu":
+
+
+def check_label(label: np.ndarray, n_samples: int) -> np.ndarray:
+    """int (N,). Raises InputError where a label is no class number."""
+    if label.shape != (n_samples,) or label.dtype.kind not in "iu":
         raise InputError(
-            f"--scores {path}: label must be {phi.shape[1]} class numbers from 0, one per sample of phi; "
-            f"got {label.dtype} {label.shape}"
+            f"label must be {n_samples} class numbers from 0, one per sample; got {label.dtype} {label.shape}"
         )
     if not 0 <= label.min() <= label.max() < MAX_CLASSES:
         column = int(np.flatnonzero((label < 0) | (label >= MAX_CLASSES))[0])
         raise InputError(
-            f"--scores {path}: label must be class numbers from 0 to {MAX_CLASSES - 1}, but column {column} is "
-            f"{label[column]}: number the classes from 0"
+            f"label must be class numbers from 0 to {MAX_CLASSES - 1}, but column {column} is {label[column]}: number "
+            "the classes from 0"
         )
-    n_models = {"target": n_targets, "shadow": len(phi) - n_targets}
-    model_names = tuple(model_name(role, index) for role in ROLES for index in range(n_models[role]))
-    class_names = tuple(map(str, range(label.max() + 1)))
-    return AttackInputs(phi, member, n_targets, label, class_names, model_names, inclusion=inclusion)
+    return label
+
+
+@contextlib.contextmanager
+def prefixed(source: str) -> Iterator[None]:
+    """An InputError begins with where the wrong array came from."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error

@@ -27,6 +27,23 @@ def declared_queries(n: int, *, flip: bool, margin: int) -> tuple[Query, ...]:
 
 
 @torch.no_grad()
+def query_logits(
+    model: nn.Module,
+    images: Callable[[torch.Tensor, Query], torch.Tensor],
+    index: torch.Tensor,
+    *,
+    queries: tuple[Query, ...],
+    batch_size: int,
+) -> np.ndarray:
+    """Logits of every query at every target sample, float32 (A, N, K). Arguments as for query_model()."""
+    model = model.eval().float()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        logits = [
+            torch.cat([model(images(batch, query)).cpu() for batch in index.split(batch_size)]) for query in queries
+        ]
+    return torch.stack(logits).numpy()
+
+
 def query_model(
     model: nn.Module,
     images: Callable[[torch.Tensor, Query], torch.Tensor],
@@ -42,10 +59,6 @@ def query_model(
     Not finite where the logits are not, or where phi exceeds float32.
     Batch normalization uses its running statistics, and nothing is rounded to bf16 or TF32, whatever the precision of
     training: otherwise a sample's score would depend on the other images of its batch, or on the GPU."""
-    model = model.eval().float()
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        logits = [
-            torch.cat([model(images(batch, query)).cpu() for batch in index.split(batch_size)]) for query in queries
-        ]  # A tensors (N, K)
+    logits = query_logits(model, images, index, queries=queries, batch_size=batch_size)
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.stack([scaled_logit(z.numpy(), label.cpu().numpy()) for z in logits], axis=1).astype(np.float32)
+        return np.stack([scaled_logit(z, label.cpu().numpy()) for z in logits], axis=1).astype(np.float32)

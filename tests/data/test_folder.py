@@ -116,6 +116,26 @@ def test_bytes_of_a_class_name_that_are_no_utf8_are_escaped(dataset):
     assert read(dataset).class_names == ("ant", r"bee\udcff")
 
 
+def test_members_are_the_test_images_that_a_file_names(dataset):
+    assert read(dataset).member is None
+    (dataset / "members.txt").write_text("test/bee/1.png\n\n  test/ant/0.png\r\n")
+    for _ in range(2):  # decoded, then from the cache
+        images = read(dataset)
+        assert images.member.tolist() == [[True, False, False, False, True, False]]
+    for line in ("test/ant/9.png", "train/ant/0.png", str(dataset / "test/ant/0.png")):
+        (dataset / "members.txt").write_text(f"test/bee/1.png\n{line}\n")
+        message = input_error_line(read, dataset)
+        assert message.startswith(f"{dataset / 'members.txt'}: {line} is none of the test images")
+        assert message.endswith("give lines like test/ant/0.png")
+
+
+def test_validation_folders_are_named(dataset):
+    for name in ("val", "validation"):
+        (dataset / "test").rename(dataset / name)
+        assert f"rename {name}/ to test/" in input_error_line(read, dataset)
+        (dataset / name).rename(dataset / "test")
+
+
 def test_hidden_and_other_files_are_ignored(tmp_path):
     written = write_images(tmp_path / "dataset")
     for name in (".DS_Store", "train/.hidden.png", "train/notes.txt", "train/ant/.9.png", "test/bee/Thumbs.db"):

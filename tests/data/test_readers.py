@@ -187,6 +187,11 @@ def test_npz_is_read_as_written(channels, dtype, tmp_path):
     assert (images.n_classes, images.channels, images.size) == (3, channels or 1, (8, 10))
 
 
+def test_npz_may_state_the_members(tmp_path):
+    member = np.arange(4) % 2 == 0
+    np.testing.assert_array_equal(read_npz(saved(tmp_path / "a.npz", member=member)).member, [member])
+
+
 def test_npz_without_names_numbers_the_classes(tmp_path):
     assert read_npz(saved(tmp_path / "a.npz")).class_names == ("0", "1", "2")
 
@@ -196,6 +201,10 @@ INVALID_ARRAYS = {
     "names are numbers": ({"class_names": np.arange(3)}, ["class_names is int64"]),
     "name twice": ({"class_names": np.array(["a", "b", "a"])}, ["class_names", "a twice"]),
     "pickled images": ({"x_train": np.array([FailsWhenUnpickled()] * 6)}, ["x_train cannot be read", "pickle"]),
+    "images of several sizes": (
+        {"x_train": np.array([np.zeros((side, 8, 3), np.uint8) for side in range(8, 14)], object)},
+        ["x_train cannot be read", "images of several sizes need one size first", ".resize((W, H))"],
+    ),
     "pickled names": ({"class_names": np.array(["a", "b", FailsWhenUnpickled()], object)}, ["class_names", "pickle"]),
 }
 

@@ -280,7 +280,7 @@ def test_one_query_needs_no_axis_and_no_label(tmp_path):
     [
         ({"phi": np.full((8, 40), None)}, ["cannot be read", "allow_pickle=False"]),
         ({"label": np.full(40, None)}, ["cannot be read", "allow_pickle=False"]),
-        ({"phi": None}, ["no array 'phi'"]),
+        ({"phi": None}, ["phi, logits, probabilities", "there is none"]),
         ({"member": None}, ["no array 'member'"]),
         ({"label": np.zeros(39, dtype=int)}, ["label", "40 class numbers", "(39,)"]),
         ({"label": np.zeros((40, 1), dtype=int)}, ["label", "(40, 1)"]),
