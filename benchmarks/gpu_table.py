@@ -1,4 +1,4 @@
-"""The table that benchmarks/gpu.sh prints at the end, from the files in its folder.
+"""The table that benchmarks/gpu.sh prints after each run, of all runs in its folder that have been attacked.
 
     python benchmarks/gpu_table.py result/gpu
 
@@ -26,8 +26,9 @@ def main() -> None:
                 speed = f"{row['ours']:,.0f} images/s, {row['ratio']:.1f} times a plain loop"
                 print(f"{row['network']}: {speed}, {row['share of the limit']:.1%} of the limit")
     rates = pd.read_csv(args.folder / "rates.csv").iloc[0]
-    for results in sorted((args.folder / "result").iterdir()):
-        models, attacks = pd.read_csv(results / "models.csv"), pd.read_csv(results / "attack.csv")
+    for attacked in sorted((args.folder / "result").glob("*/attack.csv")):
+        results, attacks = attacked.parent, pd.read_csv(attacked)
+        models = pd.read_csv(results / "models.csv")
         images = len(models) * images_per_model(results)
         plain_seconds = images / max(rates["plain"], rates["with 2 workers"])
         print(f"\n{results.name}, on {', '.join(models.device.unique())}")
@@ -38,6 +39,8 @@ def main() -> None:
         )
         print(f"test accuracy {models.test_accuracy.mean():.1%}")
         columns = {name: [with_interval(row, name) for _, row in attacks.iterrows()] for name in FIGURES}
+        columns["balanced accuracy"] = [f"{value:.4f}" for value in attacks.balanced_accuracy]  # the best threshold's
+        print(f"{attacks.convention[0]} convention, queries {attacks.queries[0]}, shadows {attacks.shadows[0]}")
         print(pd.DataFrame({"attack": attacks.attack, "target": attacks.target} | columns).to_string(index=False))
 
 

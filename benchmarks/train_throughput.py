@@ -112,19 +112,14 @@ def now(device: torch.device) -> float:
 
 
 class OneImage(Dataset):
-    """As torchvision.datasets.CIFAR10: a PIL image, transformed, and its label."""
+    """As torchvision.datasets.CIFAR10: a PIL image, transformed, and its label, of the images `index` of all, training
+    images first. augmentations: transforms of a PIL image."""
 
-    def __init__(self, images: Images, training_set: torch.Tensor):
-        self.x = images.x_train[training_set].permute(0, 2, 3, 1).numpy()
-        self.y = images.y_train[training_set].tolist()
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(self.x.shape[1:3], padding=4),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(images.mean, images.std),
-            ]
-        )
+    def __init__(self, images: Images, index: torch.Tensor, augmentations: list):
+        x, y = torch.cat([images.x_train, images.x_test]), torch.cat([images.y_train, images.y_test])
+        self.x, self.y = x[index].permute(0, 2, 3, 1).numpy(), y[index].tolist()
+        to_tensor = [transforms.ToTensor(), transforms.Normalize(images.mean, images.std)]
+        self.transform = transforms.Compose([*augmentations, *to_tensor])
 
     def __len__(self) -> int:
         return len(self.y)
@@ -133,13 +128,19 @@ class OneImage(Dataset):
         return self.transform(Image.fromarray(self.x[i].squeeze())), self.y[i]
 
 
+def augmentations(images: Images, *, flip: bool) -> list:
+    """The usual ones, which are ours: shifts by up to 4 of 32 pixels into black, and mirror images."""
+    shift = transforms.RandomCrop(images.size, padding=min(images.size) // 8)
+    return [shift, transforms.RandomHorizontalFlip()] if flip else [shift]
+
+
 def plain_epoch(task: Task, workers: int) -> Callable[[], float]:
     """An epoch; returns NaN: the time in forward, loss, backward and step is not measured."""
     setup, cuda = task.setup(), task.device.type == "cuda"
     model = setup.build().to(task.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
     loader = DataLoader(
-        OneImage(setup.images, task.training_set(setup.images)),
+        OneImage(setup.images, task.training_set(setup.images), augmentations(setup.images, flip=setup.flip)),
         batch_size=task.batch_size,
         shuffle=True,
         num_workers=workers,
