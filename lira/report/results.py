@@ -15,9 +15,11 @@ import pandas as pd
 from lira.attacks.exposed import MIN_SHADOWS
 from lira.attacks.metrics import roc
 from lira.attacks.tables import strongest_attack, summary_table
-from lira.errors import CONTROL, InputError, one_line
+from lira.errors import CONTROL, CorruptedFile, InputError, one_line
 from lira.storage.attack_set import load_file, load_record
+from lira.storage.checksums import digest
 from lira.storage.config import read_config
+from lira.storage.names import model_name
 from lira.storage.runs import Run
 
 N_EXPOSED = 12  # most and least exposed members each: few enough for a short page
@@ -186,11 +188,30 @@ def read(run: Run) -> Results:
     if "targets" in attack_info and "audit.csv" in missing:
         missing["audit.csv"] = f"How the members of these targets were chosen is not stated: {STATE_INCLUSION}."
     settings = read_config(folder) if (folder / "config.json").is_file() else {}
+    _check_claims(folder, tables, settings, attack_info)
     if not (logs := run.load_logs()):
         missing["train/*.csv"] = "There is no train/*.csv in this run: train_model.py writes the training logs."
     if not images:
         missing["images.npz"] = "There is no images.npz in this run: only the numbers of the samples are known."
     return Results(folder, tables, missing, logs, settings, attack_info, images)
+
+
+def _check_claims(folder: Path, tables: Mapping[str, pd.DataFrame], settings: dict, attack_info: dict) -> None:
+    """Raises CorruptedFile where config.json or models.csv, which are no part of the attack's set, claim other settings
+    or another epsilon than the models had that were attacked."""
+    remedy = "restore it, or run attack_lira.py again"
+    if settings and digest(settings["identity"]) != attack_info["source"]["run"]:
+        raise CorruptedFile(folder / "config.json", "its settings are not those of the run that was attacked", remedy)
+    models, audit = tables.get("models.csv"), tables.get("audit.csv")
+    if models is None or audit is None or "epsilon" not in models:
+        return
+    attacked = audit.groupby("target").epsilon_upper.first()
+    targets = models[models.role == "target"]
+    for index, claimed in zip(targets["index"], pd.to_numeric(targets.epsilon, errors="coerce"), strict=True):
+        name = model_name("target", index)
+        if name in attacked and not np.isclose(claimed, attacked[name], rtol=1e-9, equal_nan=True):
+            reason = f"it gives {name} epsilon {claimed:g}, and the attack found {attacked[name]:g} in its weights file"
+            raise CorruptedFile(folder / "models.csv", reason, remedy)
 
 
 def _contents(folder: Path, attack_info: dict) -> Iterator[tuple[str, bytes]]:

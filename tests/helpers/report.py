@@ -1,6 +1,7 @@
 """Attacked runs on disk, for the tests of the report: random scores, no models."""
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
@@ -10,6 +11,7 @@ from lira.attacks.run import run_attacks
 from lira.report import html
 from lira.report.results import exposed_images
 from lira.storage.attack_set import one_attack
+from lira.storage.checksums import digest
 from lira.storage.config import FORMAT
 from lira.storage.owner import Source
 from lira.storage.runs import Run
@@ -18,8 +20,9 @@ from tests.helpers.attack_inputs import inputs
 FDR = 0.1
 
 
-def attacked_run(folder, attack_inputs=None, *, names=("lira", "loss"), curve=True, images=True) -> Run:
-    """A run with the tables of an attack on attack_inputs, written as attack_lira.py writes them."""
+def attacked_run(folder, attack_inputs=None, *, names=("lira", "loss"), curve=True, images=True, identity=None) -> Run:
+    """A run with the tables of an attack on attack_inputs, written as attack_lira.py writes them. identity: of the run
+    that was attacked, in config.json; None for scores from elsewhere."""
     attack_inputs = attack_inputs or inputs(n_targets=2, n_shadows=6, images=images)
     tables = run_attacks(
         attack_inputs,
@@ -31,9 +34,12 @@ def attacked_run(folder, attack_inputs=None, *, names=("lira", "loss"), curve=Tr
         quiet=True,
     )
     arrays = {} if attack_inputs.images is None else {"images.npz": exposed_images(tables, attack_inputs.images)}
-    with one_attack(folder, Source("tests", "")) as attack_set:
+    run = Run(folder, folder, digest(identity) if identity else "")
+    with one_attack(folder, run.source if identity else Source("tests", "")) as attack_set:
         attack_set.save(tables, arrays, {"fdr": FDR})
-    return Run(folder, folder)
+    if identity:
+        run.save_json("config.json", {"format": FORMAT, "identity": identity})
+    return run
 
 
 def sign(run, **record) -> Run:
@@ -48,15 +54,16 @@ def sign(run, **record) -> Run:
 
 def two_runs(folder) -> list[Run]:
     """`dp` with a config.json and models.csv of DP training, `plain` with those of training without."""
+    plain = {"dataset": "digits", "network": "ConvNet", "epochs": 3, "data_fingerprint": "f" * 64}
+    guarantees = np.array([[3.2, 1e-5], [3.4, 1e-5]])
+    private_inputs = replace(inputs(gap=0.5, seed=1), guarantees=guarantees)
     runs = [
-        attacked_run(folder / name, inputs(gap=gap, seed=seed)) for name, gap, seed in (("dp", 0.5, 1), ("plain", 3, 2))
+        attacked_run(folder / "dp", private_inputs, identity=plain | {"sigma": 1.0, "max_grad_norm": 0.1}),
+        attacked_run(folder / "plain", inputs(gap=3, seed=2), identity=plain),
     ]
-    common = {"dataset": "digits", "network": "ConvNet", "epochs": 3, "data_fingerprint": "f" * 64}
-    runs[0].save_json("config.json", {"format": FORMAT, "identity": common | {"sigma": 1.0, "max_grad_norm": 0.1}})
-    runs[1].save_json("config.json", {"format": FORMAT, "identity": common})
     models = {"role": "target", "test_accuracy": [0.6, 0.7], "train_accuracy": 0.9, "seconds": 1.0}
     models = pd.DataFrame({"index": [0, 1]} | models)
-    runs[0].save_table("models.csv", models.assign(epsilon=[3.2, 3.4]))
+    runs[0].save_table("models.csv", models.assign(epsilon=guarantees[:, 0]))
     runs[1].save_table("models.csv", models.assign(epsilon=np.nan))
     return runs
 

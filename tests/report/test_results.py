@@ -10,7 +10,7 @@ from lira.attacks.tables import strongest_attack
 from lira.report import results
 from tests.helpers.attack_inputs import N, inputs
 from tests.helpers.errors import input_error_line
-from tests.helpers.report import attacked_run, sign
+from tests.helpers.report import attacked_run, sign, two_runs
 
 
 def test_the_strongest_attack_and_lira_are_highlighted(tmp_path):
@@ -66,6 +66,32 @@ def test_a_corrupted_file_is_named(tmp_path, corruption, words):
 def _truncate(path):
     """At the end of a row."""
     path.write_text("".join(path.read_text().splitlines(keepends=True)[: 1 + N + 5]))
+
+
+@pytest.mark.parametrize(
+    ("run", "file", "old", "new", "words"),
+    [
+        ("dp", "models.csv", "3.4", "0.1", "it gives target_01 epsilon 0.1, and the attack found 3.4 in its weights"),
+        ("plain", "models.csv", ",\n", ",0.1\n", "it gives target_00 epsilon 0.1, and the attack found nan"),
+        ("dp", "audit.csv", "3.4", "0.1", "it is not what the attack of attack.json wrote"),
+        (
+            "dp",
+            "config.json",
+            '"sigma": 1.0',
+            '"sigma": 4.0',
+            "its settings are not those of the run that was attacked",
+        ),
+    ],
+)
+def test_an_edited_guarantee_is_named(tmp_path, run, file, old, new, words):
+    run = {run.name: run for run in two_runs(tmp_path)}[run]
+    content = (run.results / file).read_text()
+    assert old in content
+    results.read(run)
+    (run.results / file).write_text(content.replace(old, new))
+    line = input_error_line(results.read, run)
+    assert line.startswith(f"{run.results / file} is corrupted")
+    assert words in line
 
 
 @pytest.mark.parametrize(
