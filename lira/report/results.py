@@ -200,7 +200,8 @@ def _check_claims(folder: Path, tables: Mapping[str, pd.DataFrame], settings: di
     """Raises CorruptedFile where config.json or models.csv, which are no part of the attack's set, claim other settings
     or another epsilon than the models had that were attacked."""
     remedy = "restore it, or run attack_lira.py again"
-    if settings and digest(settings["identity"]) != attack_info["source"]["run"]:
+    source = attack_info.get("source")
+    if settings and (not isinstance(source, dict) or digest(settings["identity"]) != source.get("run")):
         raise CorruptedFile(folder / "config.json", "its settings are not those of the run that was attacked", remedy)
     models, audit = tables.get("models.csv"), tables.get("audit.csv")
     if models is None or audit is None or "epsilon" not in models:
