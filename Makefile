@@ -8,8 +8,8 @@ demo: .venv/ready ## train and attack on digits, 5 targets; no download
 	$(RUN) train_model.py $(DEMO)
 	$(RUN) attack_lira.py $(DEMO)
 
-test: .venv/ready-dev ## the test suite
-	$(RUN) -m pytest
+test: .venv/ready-dev ## the test suite, in two processes
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 test-long: .venv/ready-dev ## slow tests: kills at random times, a full disk, 256 shadows, leakage, 10,000 corrupted files, 1,000 command lines
 	$(RUN) benchmarks/kills.py
