@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lira.attacks.audits import CANARY_SHARE
 from lira.attacks.tables import summary_table
 from lira.privacy import f_dp
-from lira.privacy.audit import CONFIDENCE, Mechanism, count_guesses
+from lira.privacy.audit import CONFIDENCE, Mechanism, count_guesses, fisher
 from tests.helpers.intervals import METRICS, RATES, Experiment, coverage, misses, tprs_of_a_large_experiment
 from tests.helpers.mechanisms import Gaussian, RandomizedResponse, SubsampledGaussian, audit_bounds, f_dp_audits
 
@@ -82,15 +82,23 @@ def audit_coverage(audits: int, seed: int) -> None:
 
 
 def f_dp_coverage(audits: int, seed: int) -> None:
-    """A table of how many bounds exceed the true mu, how many tests reject the true curve, and the median bound."""
+    """A table of how many bounds exceed the true mu, how many tests reject the true curve, of one target and of four
+    together, and the median bound."""
     print(f"\n{audits} audits: bounds that exceed mu, p-values below 0.05 and 0.1, median of the bounds")
-    print("| mechanism | samples | above mu | p < 0.05 | p < 0.1 | median mu |")
+    print("| mechanism | samples | above mu | p < 0.05 | p < 0.1 | 4 targets: p < 0.05 | p < 0.1 | median mu |")
     for name, of_samples in F_DP_MECHANISMS.items():
         for n in (200, 2000):
             mechanism, k = of_samples(n)
-            mu, p = f_dp_audits(mechanism, n, audits=audits, seed=seed, k=k)
-            above = (mu > mechanism.mu).sum() if np.isfinite(mechanism.mu) else "no mu"
-            cells = [name, f"{n}", above, (p < 0.05).sum(), (p < 0.1).sum(), f"{np.median(mu):.2f}"]
+            mu, p = f_dp_audits(mechanism, n, audits=4 * audits, seed=seed, k=k)
+            pooled = fisher(np.log(p).reshape(audits, 4))
+            above = (mu[:audits] > mechanism.mu).sum() if np.isfinite(mechanism.mu) else "no mu"
+            cells = [
+                name,
+                n,
+                above,
+                *((which < limit).sum() for which in (p[:audits], pooled) for limit in (0.05, 0.1)),
+            ]
+            cells.append(f"{np.median(mu):.2f}")
             print("|", " | ".join(map(str, cells)), "|", flush=True)
 
 
@@ -105,8 +113,8 @@ def canary_power(audits: int, seed: int) -> None:
     print("| claimed epsilon | canaries | k1, k2 | bound | highest | refuted | half the noise: refuted | bound |")
     for (epsilon, claimed), n in itertools.product(CANARIES.items(), (500, 2000, 5000)):
         curve, rng = f_dp.compose(claimed), np.random.default_rng((seed, epsilon, n))
-        _, k1 = f_dp.choose_guesses({"": f_dp.expected_counts(curve, n)}, n_targets=1, n_audited=n)
-        k2 = f_dp.choose_test(claimed, n_targets=1, n_audited=n)
+        _, k1 = f_dp.choose_guesses({"": f_dp.expected_counts(curve, n)}, n_audited=n)
+        k2 = f_dp.choose_test(claimed, n_audited=n)
         cells = []
         for sigma in (claimed.sigma, claimed.sigma / 2):
             canaries = SubsampledGaussian(replace(claimed, sigma=sigma), claimed)

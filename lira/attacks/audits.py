@@ -134,29 +134,27 @@ def _one_run(audited: _Audited, group: _Group, attack: str, n_high: int, n_low: 
 
 
 def _f_dp(audited: _Audited, group: _Group) -> dict[str, Any]:
-    n_targets = len(group.targets)
-    n_audited, half, delta = n_targets * audited.n, n_targets * (audited.n // 2), group.delta or f_dp.DELTA
-    # Of exact halves the probability of any outcome is higher by at most this factor, see pooled_p_value().
-    factor = np.exp(n_targets * audit.log_halves_factor(audited.n)) if audited.inclusion == "half" else 1.0
-    significance = (1 - CONFIDENCE) / factor
-    attack, k = f_dp.choose_guesses(audited.counts, n_targets=n_targets, n_audited=audited.n, significance=significance)
-    n_correct, n_guesses = map(sum, _count(audited.scores[attack], group, n_high=k))
-    row = _row(audited, group, "f-dp", attack) | {"delta": delta, "n_guesses": n_guesses, "n_correct": n_correct}
+    log_factor = audit.log_halves_factor(audited.n) if audited.inclusion == "half" else 0.0
+    how: dict[str, Any] = dict(n_audited=audited.n, log_factor=log_factor)
+    delta = group.delta or f_dp.DELTA
+    significance = (1 - CONFIDENCE) * np.exp(-log_factor)
+    attack, k = f_dp.choose_guesses(audited.counts, n_audited=audited.n, significance=significance)
+    n_correct, n_guesses = _count(audited.scores[attack], group, n_high=k)
+    row = _row(audited, group, "f-dp", attack) | {"delta": delta}
+    row |= {"n_guesses": sum(n_guesses), "n_correct": sum(n_correct)}
     if group.objection:
         return row
-    mu, max_mu = (
-        f_dp.largest_mu(*counts, n_audited=n_audited, significance=significance)
-        for counts in ((n_correct, n_guesses), (half, half))
-    )
+    half = [audited.n // 2] * len(group.targets)
+    mu, max_mu = (f_dp.largest_mu(*counts, **how) for counts in ((n_correct, n_guesses), (half, half)))
     row |= {"mu_lower": mu, "epsilon_lower": f_dp.gaussian_epsilon(mu, delta)}
     row["epsilon_max"] = f_dp.gaussian_epsilon(max_mu, delta)
     if group.mechanism is None:
         return row
     if audited.prefix:
-        k = f_dp.choose_test(group.mechanism, n_targets=n_targets, n_audited=audited.n)
-        n_correct, n_guesses = map(sum, _count(audited.scores[attack], group, n_high=k))
-    p = f_dp.p_value(n_correct, n_guesses, n_audited=n_audited, curve=f_dp.compose(group.mechanism))
-    return row | {"p_value": min(factor * p, 1.0), "test_guesses": n_guesses, "test_correct": n_correct}
+        n_high = f_dp.choose_test(group.mechanism, n_audited=audited.n)
+        n_correct, n_guesses = _count(audited.scores[attack], group, n_high=n_high)
+    p = f_dp.p_value(n_correct, n_guesses, curve=f_dp.compose(group.mechanism), **how)
+    return row | {"p_value": p, "test_guesses": sum(n_guesses), "test_correct": sum(n_correct)}
 
 
 def _row(audited: _Audited, group: _Group, kind: str, attack: str) -> dict[str, Any]:

@@ -87,7 +87,12 @@ def pooled_p_value(
     p = np.clip(p * np.exp(log_halves_factor(n_audited)), 1e-300, 1.0)
     # (epsilon, delta)-private training is so for every larger epsilon: the p-value there holds for epsilon too.
     p = np.minimum.accumulate(p[::-1])[::-1]
-    return chi2.sf(-2 * np.log(p).sum(axis=2), 2 * n_targets)  # Fisher
+    return fisher(np.log(p))
+
+
+def fisher(log_p: np.ndarray) -> np.ndarray:
+    """The p-value of independent tests together, by Fisher's method. log_p: (…, T), of 1 where it is above 0."""
+    return chi2.sf(-2 * np.minimum(log_p, 0.0).sum(axis=-1), 2 * log_p.shape[-1])
 
 
 def log_halves_factor(n_audited: int) -> float:
@@ -125,12 +130,13 @@ def _max_epsilon(significance: float, n_samples: int) -> float:
     return max(float(logit(significance ** (1 / n_samples))), 0.0) + 0.1
 
 
-def largest_rejected(is_rejected: Callable[[np.ndarray], np.ndarray], high: float, *, n_zooms: int = 6) -> float:
-    """The largest value from 0 to high that is rejected, 0 without one; exact to high / (N_GRID - 1)^n_zooms.
+def largest_rejected(
+    is_rejected: Callable[[np.ndarray], np.ndarray], high: float, *, low: float = 0.0, n_zooms: int = 6
+) -> float:
+    """The largest value from low to high that is rejected, low without one; exact to the range / (N_GRID - 1)^n_zooms.
 
     is_rejected: of a rising grid (G,), returns bool (G,). What counts is the largest rejected value, even if some below
     it are not rejected."""
-    low = 0.0
     for _ in range(n_zooms):
         grid = np.linspace(low, high, N_GRID)
         rejected = np.flatnonzero(is_rejected(grid[:-1]))

@@ -11,7 +11,10 @@ membership of i: since all guesses are "member", its true positive rate is r_j a
 that h_(j-1) >= F(r_j). (Of guesses on both sides only r_j / 2 and h_j / 2 are known to obey this, as in the paper:
 guesses of members alone say as much as the paper's about half as many samples.) P[N = j] adds 2 j / m of it to r_j and
 2 (k - j) / m to h_j. If P[N >= v] = p, the smallest r and h have all of p at N = v, and further down no more than F
-demands; p is impossible where they exceed r_0 + h_0 = 2 k / m."""
+demands; p is impossible where they exceed r_0 + h_0 = 2 k / m.
+
+This allows for guesses that are right or wrong together. Of several targets, which are independent given the shadows,
+the p-values are combined by Fisher's method instead of auditing them as one, which shows more."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -21,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, logsumexp, ndtr, ndtri
+from scipy.stats import chi2
 
 from lira.privacy.audit import (
     CONFIDENCE,
@@ -29,6 +33,7 @@ from lira.privacy.audit import (
     Mechanism,
     candidates,
     count_guesses,
+    fisher,
     largest_rejected,
     undominated,
 )
@@ -73,29 +78,69 @@ def is_impossible(
     return impossible.reshape(shape)
 
 
-def largest_mu(n_correct: int, n_guesses: int, *, n_audited: int, significance: float = 1 - CONFIDENCE) -> float:
-    """The largest mu whose Gaussian curve the guesses reject, 0 without one: training is mu-GDP for no smaller mu."""
+def largest_mu(
+    n_correct: ArrayLike,
+    n_guesses: ArrayLike,
+    *,
+    n_audited: int,
+    log_factor: float = 0.0,
+    significance: float = 1 - CONFIDENCE,
+) -> float:
+    """The largest mu whose Gaussian curve the guesses reject, 0 without one: training is mu-GDP for no smaller mu.
+
+    n_correct, n_guesses: int, or of each target (T,); n_audited: samples of one target; log_factor: by which the
+    p-value of each target is higher, see log_halves_factor(). Independent targets are combined by Fisher's method."""
+    correct, guesses = np.broadcast_arrays(np.atleast_1d(n_correct), n_guesses)
+    n_targets = len(correct)
+    # What all targets together reject lies between what single ones reject whose p-values are just small enough.
+    p = np.exp(-chi2.isf(significance, 2 * n_targets) / (2 * n_targets) - log_factor)
+    alone = [_largest_mu(p, *pair, n_audited=n_audited) for pair in set(zip(correct, guesses, strict=True))]
+
+    def is_rejected(mu: np.ndarray) -> np.ndarray:
+        log_p = log_p_value(correct, guesses, mu[:, None], n_audited=n_audited, family=gaussian)  # (G, T)
+        return fisher(log_p + log_factor) < significance
+
+    low, high = min(alone), max(alone)
+    return largest_rejected(is_rejected, high, low=low, n_zooms=3) if low < high else low
+
+
+def _largest_mu(p: float, n_correct: int, n_guesses: int, *, n_audited: int) -> float:
+    """The largest mu by whose Gaussian curve the p-value of these guesses is below p."""
     return largest_rejected(
-        lambda mu: is_impossible(significance, n_correct, n_guesses, mu, n_audited=n_audited, family=gaussian), MAX_MU
+        lambda mu: is_impossible(p, n_correct, n_guesses, mu, n_audited=n_audited, family=gaussian), MAX_MU
     )
 
 
-def p_value(n_correct: int, n_guesses: int, *, n_audited: int, curve: "Curve") -> float:
-    """The highest probability of at least n_correct of n_guesses correct guesses under the curve; at least e^-30."""
-    log_p = largest_rejected(
-        lambda x: is_impossible(np.exp(-x), n_correct, n_guesses, 0.0, n_audited=n_audited, family=curve.lowest_fpr),
-        MAX_LOG_P,
-    )
-    return float(np.exp(-log_p))
+def p_value(
+    n_correct: ArrayLike, n_guesses: ArrayLike, *, n_audited: int, curve: "Curve", log_factor: float = 0.0
+) -> float:
+    """The highest probability of as many correct guesses under the curve. The arguments are those of largest_mu()."""
+    correct, guesses = np.broadcast_arrays(np.atleast_1d(n_correct), n_guesses)
+    log_p = log_p_value(correct, guesses, 0.0, n_audited=n_audited, family=curve.lowest_fpr)
+    return float(fisher(log_p + log_factor))
+
+
+def log_p_value(
+    n_correct: ArrayLike, n_guesses: ArrayLike, parameter: ArrayLike, *, n_audited: int, family: Family
+) -> np.ndarray:
+    """Log of the highest probability of at least n_correct of n_guesses correct guesses, at least -MAX_LOG_P; to 1e-5,
+    from above. The arguments are those of is_impossible()."""
+    counts = np.broadcast_arrays(*map(np.asarray, (n_correct, n_guesses, parameter)))
+    possible, impossible = np.full(counts[0].shape, -MAX_LOG_P), np.zeros(counts[0].shape)
+    for _ in range(22):
+        middle = (possible + impossible) / 2
+        reached = is_impossible(np.exp(middle), *counts, n_audited=n_audited, family=family)
+        possible, impossible = np.where(reached, possible, middle), np.where(reached, middle, impossible)
+    return impossible
 
 
 def choose_guesses(
-    counts: Mapping[str, HeldOutCounts], *, n_targets: int, n_audited: int, significance: float = 1 - CONFIDENCE
+    counts: Mapping[str, HeldOutCounts], *, n_audited: int, significance: float = 1 - CONFIDENCE
 ) -> tuple[str, int]:
-    """(attack, k) that rejects the largest mu for the mean counts of the held-out shadows.
+    """(attack, k) that rejects the largest mu for the mean counts of the held-out shadows, for one target.
 
-    counts: by attack, at least one; n_targets: pooled ones, expected to be alike; n_audited: of one target. The
-    targets' scores and membership are not used, so the bound stays valid."""
+    counts: by attack, at least one. The targets' scores and membership are not used, so the bound stays valid. Targets
+    are expected to be alike: what is best for one of them is best for all."""
     usable = {attack: (held_out.k > 0) & (held_out.k <= n_audited // 2) for attack, held_out in counts.items()}
     choices = [(attack, int(k)) for attack, which in usable.items() for k in counts[attack].k[which]]
     if not choices:
@@ -103,32 +148,23 @@ def choose_guesses(
     n_correct = np.concatenate([counts[attack].members[which] for attack, which in usable.items()])
     n_guesses = np.array([k for _, k in choices], dtype=np.float64)
     order = undominated(n_correct, n_guesses)
-    correct, guesses, m = n_targets * n_correct[order], n_targets * n_guesses[order], n_targets * n_audited
-    best = _best(lambda mu: is_impossible(significance, correct, guesses, mu, n_audited=m, family=gaussian), MAX_MU)
-    return choices[order[best]]
+    counted = n_correct[order], n_guesses[order]
+
+    def is_rejected(mu: np.ndarray) -> np.ndarray:
+        return is_impossible(significance, *counted, mu[:, None], n_audited=n_audited, family=gaussian)
+
+    largest = largest_rejected(lambda mu: np.any(is_rejected(mu), axis=1), MAX_MU, n_zooms=4)
+    return choices[order[is_rejected(np.array([largest]))[0].argmax()]]
 
 
-def choose_test(mechanism: Mechanism, *, n_targets: int, n_audited: int) -> int:
+def choose_test(mechanism: Mechanism, *, n_audited: int) -> int:
     """The number k of guesses on canaries whose test of the mechanism's own curve is expected to have the smallest
     p-value if the noise is half of what is claimed. n_audited: canaries of one target."""
     halved = expected_counts(compose(replace(mechanism, sigma=mechanism.sigma / 2)), n_audited)
-    which = (halved.k > 0) & (halved.k <= n_audited // 2)
-    if not which.any():
-        return 0
-    correct, guesses = n_targets * halved.members[which], n_targets * halved.k[which]
-    m, curve = n_targets * n_audited, compose(mechanism)
-
-    def is_rejected(minus_log_p: np.ndarray) -> np.ndarray:
-        return is_impossible(np.exp(-minus_log_p), correct, guesses, 0.0, n_audited=m, family=curve.lowest_fpr)
-
-    best = _best(is_rejected, MAX_LOG_P)
-    return int(halved.k[which][best])
-
-
-def _best(is_rejected: Callable[[np.ndarray], np.ndarray], high: float) -> int:
-    """The candidate that rejects the largest value. is_rejected: of values (G, 1) by candidates, returns (G, C)."""
-    largest = largest_rejected(lambda grid: np.any(is_rejected(grid[:, None]), axis=1), high, n_zooms=4)
-    return int(is_rejected(np.array([[largest]]))[0].argmax())
+    usable = halved.k <= n_audited // 2
+    counted = halved.members[usable], halved.k[usable]
+    log_p = log_p_value(*counted, 0.0, n_audited=n_audited, family=compose(mechanism).lowest_fpr)
+    return int(halved.k[usable][log_p.argmin()])
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
@@ -148,10 +184,10 @@ def audit_canaries(scores: CanaryScores, mechanism: Mechanism, *, delta: float) 
     """(epsilon at delta of the largest Gaussian curve that the canaries of one run refute at 95 %, or 0; p-value of the
     mechanism's own curve). Both numbers of guesses are fixed before a score is read."""
     n = len(scores.score)
-    _, k = choose_guesses({"": expected_counts(compose(mechanism), n)}, n_targets=1, n_audited=n)
+    _, k = choose_guesses({"": expected_counts(compose(mechanism), n)}, n_audited=n)
     bound, test = (
         count_guesses(scores.score, scores.member, n_high=n_high, n_low=0)
-        for n_high in (k, choose_test(mechanism, n_targets=1, n_audited=n))
+        for n_high in (k, choose_test(mechanism, n_audited=n))
     )
     epsilon = gaussian_epsilon(largest_mu(*bound, n_audited=n), delta)
     return epsilon, p_value(*test, n_audited=n, curve=compose(mechanism))

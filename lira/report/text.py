@@ -115,8 +115,8 @@ def _shown(audit: pd.DataFrame, prefix: str) -> str:
     alone = audit[(audit.kind == whatever.kind) & (audit.target != POOLED)]
     of_targets = f" of {plural(alone.epsilon_lower.notna().sum(), 'target')}" if len(alone) > 1 else ""
     text = f"at {whatever.confidence:.0%} confidence, from {whatever.n_audited:,} {'canaries' if prefix else 'samples'}"
-    text += f"{of_targets}, epsilon is at least {epsilon(whatever.epsilon_lower)}, whatever the mechanism"
-    text += f" ({_guesses(whatever)})."
+    text += f"{of_targets}, epsilon is at least {epsilon(whatever.epsilon_lower)} at delta {whatever.delta:g}, "
+    text += f"whatever the mechanism ({_guesses(whatever)})."
     if gaussian is not None and gaussian.mu_lower > 0:
         text += f" Not mu-GDP for any mu up to {gaussian.mu_lower:.2f}; the Gaussian mechanism of that mu has epsilon "
         text += f"{epsilon(gaussian.epsilon_lower)} at delta {gaussian.delta:g} ({_guesses(gaussian)})."

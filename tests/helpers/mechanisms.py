@@ -3,7 +3,6 @@ exceeds the truth, and so is a test that rejects it.
 
 Each mechanism has draw(), its own curve, and mu: it is mu-GDP for no smaller one; infinite if for none."""
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,21 +107,18 @@ class SubsampledGaussian:
         return CanaryScores(*self.draw(rng, n))
 
 
-@functools.cache
-def _mu_and_p(n_correct, k, n, mechanism):
-    mu = f_dp.largest_mu(n_correct, k, n_audited=n)
-    return mu, f_dp.p_value(n_correct, k, n_audited=n, curve=mechanism.curve)
-
-
 def f_dp_audits(mechanism, n, *, audits, seed, k=None):
-    """(mu, p): the bounds and the p-values of the true curve in so many audits of n samples, float64 (audits,) each.
+    """(mu, p) of so many audits of n samples: the bounds (audits,) and the p-values of the true curve (audits,).
 
     k: the number of guesses, by default the best for the bound."""
     rng, counts = np.random.default_rng(seed), {"": f_dp.expected_counts(mechanism.curve, n)}
-    k = k or f_dp.choose_guesses(counts, n_targets=1, n_audited=n)[1]
+    k = k or f_dp.choose_guesses(counts, n_audited=n)[1]
     draws = (mechanism.draw(rng, n) for _ in range(audits))
-    counts = [count_guesses(*draw, n_high=k, n_low=0)[0] for draw in draws]
-    return np.array([_mu_and_p(n_correct, k, n, mechanism) for n_correct in counts]).T
+    n_correct = [count_guesses(*draw, n_high=k, n_low=0)[0] for draw in draws]
+    unique, place = np.unique(n_correct, return_inverse=True)
+    log_p = f_dp.log_p_value(unique, k, 0.0, n_audited=n, family=mechanism.curve.lowest_fpr)
+    mu = np.array([f_dp.largest_mu(value, k, n_audited=n) for value in unique.tolist()])
+    return mu[place], np.exp(log_p)[place]
 
 
 def audit_bounds(mechanism, n, *, n_targets, inclusion, audits, choices, seed):

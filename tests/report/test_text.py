@@ -122,17 +122,17 @@ def private(lower=(0.5,), upper=(8.0,), pooled=None):
 
 
 def test_the_verdict_of_a_private_run_is_three_lines():
-    counted = "80 of 100 guesses correct; so many could have shown 5.50"
-    guesses = "45 of 50 guesses correct; so many could have shown 5.50"
+    shown = (
+        "epsilon is at least 0.50 at delta 1e-05, whatever the mechanism ({0}, 80 of 100 guesses correct; so many "
+        "could have shown 5.50). Not mu-GDP for any mu up to {1}; the Gaussian mechanism of that mu has epsilon {2} "
+        "at delta 1e-05 ({0}, 45 of 50 guesses correct; so many could have shown 5.50)."
+    )
+    from_canaries, from_samples = (f"at 95% confidence, from 1,000 {noun}, " for noun in ("canaries", "samples"))
     assert audit_lines(private()) == [
-        "Guarantee: epsilon is at most 8.00, at delta 1e-05, by the accountant; each model's, for its own "
-        "training set.",
-        "Mechanism: at 95% confidence, from 1,000 canaries, epsilon is at least 0.50, whatever the mechanism "
-        f"(likelihood-ratio, {counted}). Not mu-GDP for any mu up to 1.05; the Gaussian mechanism of that mu has "
-        f"epsilon 4.60 at delta 1e-05 (likelihood-ratio, {guesses}).",
-        "Published model: at 95% confidence, from 1,000 samples, epsilon is at least 0.50, whatever the mechanism "
-        f"(lira, {counted}). Not mu-GDP for any mu up to 0.20; the Gaussian mechanism of that mu has epsilon 0.50 "
-        f"at delta 1e-05 (lira, {guesses}).",
+        "Guarantee: epsilon is at most 8.00, at delta 1e-05, by the accountant; each model's, for its own training "
+        "set.",
+        f"Mechanism: {from_canaries}{shown.format('likelihood-ratio', '1.05', '4.60')}",
+        f"Published model: {from_samples}{shown.format('lira', '0.20', '0.50')}",
     ]
     assert "It is nominal: --noise-seed makes the noise known." in audit_lines(private(), nominal=True)[0]
 
