@@ -214,9 +214,7 @@ def fuzz(folder: Path, *, cases: int, seed: int) -> dict[int, int]:
 def test_hostile_command_lines(tmp_path, monkeypatch):
     skip_figures(monkeypatch)  # they do not depend on flags
     monkeypatch.setattr(cost, "MEASURE_SECONDS", 0.01)
-    seed = random.SystemRandom().randrange(10**6)
-    print(f"seed {seed}")
-    statuses = fuzz(tmp_path, cases=N_CASES, seed=seed)
+    statuses = fuzz(tmp_path, cases=N_CASES, seed=20261124)  # a long run draws a new seed, which it prints
     assert statuses[0] > 0
     assert statuses[2] > N_CASES / 3
 

@@ -18,15 +18,17 @@ import sys
 from pathlib import Path
 import lira.report.html
 from lira.attacks import run
+from lira.storage.attack_set import one_attack
+from lira.storage.owner import source_of_file
 from lira.storage.runs import Run
 from lira.storage.scores import read_scores
 
 inputs = read_scores(Path("theirs.npz"), n_targets=1)
-how = dict(convention="lira", with_leave_one_out=False, with_curve=False, quiet=True)
+how = dict(convention="lira", fdr=0.05, with_leave_one_out=False, with_curve=False, quiet=True)
 tables = run.run_attacks(inputs, names=["loss"], **how)
 lira.report.html.plots.plots = lambda results: {}
-for name, table in tables.items():
-    Run(Path("page"), Path("page")).save_table(name, table)
+with one_attack(Path("page"), source_of_file("--scores", "theirs.npz")) as attack_set:
+    attack_set.save(tables, {}, {"fdr": 0.05})
 print(lira.report.html.write(Run(Path("page"), Path("page")))[1].stat().st_size)
 print(lira.report.html.__file__)
 """

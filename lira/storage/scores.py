@@ -162,7 +162,7 @@ def read_scores(path: Path, *, n_targets: int, inclusion: str | None = "half") -
         if member.ndim != 2 or 0 in member.shape:
             raise InputError(f"member must be of shape (models, samples), not {member.shape}: save one row per model")
         n_models, n_samples = member.shape
-        if len(arrays.get("label", ())) == n_models != n_samples:
+        if np.shape(arrays.get("label", ()))[:1] == (n_models,) != (n_samples,):
             raise InputError(
                 f"member is transposed: {member.shape}, with {n_models} labels; save member.T, models first"
             )

@@ -151,16 +151,12 @@ def fuzz(folder, kind, *, cases, seed):
     return n_rejected, n_harmless
 
 
-def random_seed():
-    """A new one in every run, printed so that a failure can be repeated."""
-    seed = random.SystemRandom().randrange(10**6)
-    print(f"seed {seed}")
-    return seed
+SEED = 20261124  # of the suite; a long run draws a new one, which it prints
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_fuzz(kind, tmp_path, capsys):
-    n_rejected, n_harmless = fuzz(tmp_path, kind, cases=CASES // len(FILES), seed=random_seed())
+    n_rejected, n_harmless = fuzz(tmp_path, kind, cases=CASES // len(FILES), seed=SEED)
     if kind in RESTORED:
         assert n_rejected == 0
     elif kind in ("config", "attack"):
@@ -224,7 +220,7 @@ def fuzz_hostile(folder, kind, *, cases, seed):
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_arrays(kind, tmp_path):
-    n_rejected, n_accepted = fuzz_hostile(tmp_path, kind, cases=CASES // 10, seed=random_seed())
+    n_rejected, n_accepted = fuzz_hostile(tmp_path, kind, cases=CASES // 10, seed=SEED)
     assert min(n_rejected, n_accepted) > 0
 
 
@@ -283,7 +279,8 @@ def test_pickled_code_is_not_run(run):
 
 if __name__ == "__main__":
     total, *chosen = map(int, sys.argv[1:])
-    chosen_seed = chosen[0] if chosen else random_seed()
+    chosen_seed = chosen[0] if chosen else random.SystemRandom().randrange(10**6)
+    print(f"seed {chosen_seed}")
     n_cases = total // (len(FILES) + len(HOSTILE))
     for kind in FILES:
         n_rejected, n_harmless = fuzz(Path(tempfile.mkdtemp()), kind, cases=n_cases, seed=chosen_seed)
