@@ -26,9 +26,10 @@ from lira.attacks.run import attack_targets, leave_one_out
 from tests.helpers.intervals import Experiment
 from tests.helpers.shadows import DESIGNS, scores
 
-RATES = (0.05, 0.1)
+RATES, P_VALUES = (0.05, 0.1), (0.01, 0.001)
 CHEAP = [name for name in ATTACKS if name != "learned"]  # which is trained anew for every held-out pair
 HEAD = ["", *(f"{name} {rate:.0%}" for rate in RATES for name in ("anybody", "identified", "FDR", "FDR, Storey"))]
+HEAD += [f"non-members with p <= {p_value:g}" for p_value in P_VALUES]
 HEAD += ["ECE", "of exact p_member"]
 
 
@@ -47,7 +48,7 @@ class Rows:
             identified = q_values(p_value) <= rate
             row += [identified.any(), identified.sum(), _false_share(identified, member)]
             row.append(_false_share(share * q_values(p_value) <= rate, member))
-        self.figures.append(row)
+        self.figures.append([*row, *(np.mean(p_value[~member] <= limit) for limit in P_VALUES)])
         self.p_member.append(exposure.p_member)
         self.member.append(member)
 
@@ -55,7 +56,7 @@ class Rows:
         figures = np.array(self.figures, dtype=float)
         mean, error = figures.mean(axis=0), figures.std(axis=0) / np.sqrt(max(len(figures) - 1, 1))
         cells = [
-            f"{value:.1f}" if place % 4 == 1 else f"{value:.4f} ± {half:.4f}"
+            f"{value:.1f}" if "identified" in HEAD[1 + place] else f"{value:.5f} ± {half:.5f}"
             for place, (value, half) in enumerate(zip(mean, error, strict=True))
         ]
         p_member, member = np.concatenate(self.p_member), np.concatenate(self.member)
@@ -100,9 +101,9 @@ def print_run(path: Path) -> None:
         n_targets = int(np.sum(file["role"] == 0)) if "role" in file.files else 1
     how = dict(n_targets=n_targets, attacks=CHEAP)
     for kind, results in (
-        ("targets, any attack", attack_targets(phi, member, n_targets=n_targets)),
-        ("targets", attack_targets(phi, member, **how)),
         ("held-out shadows", leave_one_out(phi, member, **how)),
+        ("targets", attack_targets(phi, member, **how)),
+        ("targets, any attack", attack_targets(phi, member, n_targets=n_targets)),
     ):
         rows, names = Rows(), {result.attack for result in results if result.exposure}
         for exposure, target in exposures(results):

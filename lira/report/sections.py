@@ -319,9 +319,11 @@ READING_INTERVALS = (
 READING_EXPOSED = (
     "exposed.csv lists the samples that the attack takes for members, chosen so that at most the stated share of them "
     "are not, on average over repetitions, not in each (Benjamini and Hochberg, on p-values against the non-members of "
-    "the held-out shadows). The rate holds whatever the share of members; where half of the samples are members, about "
-    "half of it is realised. p_member is the probability of membership where every second sample is a member. The "
-    "table says what becomes of both where members are rarer, as for an attacker who looks for them among many others."
+    "the held-out shadows). This takes a target whose non-members score like theirs. Where half of the samples are "
+    "members, about half of the stated share is expected: that leaves room for a target that differs from the shadows, "
+    "which has none where members are rare. p_member is the probability of membership where every second sample is a "
+    "member. The table says what becomes of both where members are rarer, as for an attacker who looks for them among "
+    "many others."
 )
 READING_ATTACKS = (
     "Accuracy is that of an attacker who fits the threshold on the shadows alone. AUC and TPR at FPR are measured with "
