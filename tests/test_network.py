@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lira.data.store import ImageStore
 from lira.errors import InputError
 from network import NETWORKS, build, network_name
 from tests.helpers import networks
+from tests.helpers.tiny_images import images
 
 SIZES = [(32, 32), (28, 28), (16, 16), (8, 8), (4, 4), (17, 40), (64, 48)]
 
@@ -76,6 +78,17 @@ def test_lazy_layers_have_their_shapes_when_a_network_is_built():
     assert model[1].weight.shape == (3, 2 * 8 * 6)
 
 
+def test_a_factory_may_take_the_normalisation_of_the_images():
+    """So that a network trained on images prepared otherwise gets them as it did."""
+    data = images(size=(14, 14))
+    how = dict(num_classes=4, in_channels=3, size=data.size, mean=data.mean, std=data.std)
+    model = build("tests.helpers.networks:prepared", **how)
+    assert model.state_dict().keys() == {f"net.{key}" for key in networks.mlp(4, 3).state_dict()}
+    x = ImageStore(data, flip=False, device=torch.device("cpu")).unaugmented(torch.arange(5))
+    expected = model.net((data.x_train[:5].float() / 255 - 0.5) / 0.25)
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -91,6 +104,7 @@ def test_lazy_layers_have_their_shapes_when_a_network_is_built():
         ("tests.helpers.networks:one_logit_too_many", r"logits \(2, 4\) for 2 images, got \(2, 5\)"),
         ("tests.helpers.networks:other_shape_in_training", "in training mode differ in type or shape from those in"),
         ("tests.helpers.networks:wrong_shape", r"logits \(2, 4\) for 2 images, got \(1, 2, 3\)"),
+        ("tests.helpers.networks:softmax", "returns probabilities and no logits: return the inputs of its softmax"),
         ("tests.helpers.networks:random_in_eval_mode", "is random in eval mode: the same images get other logits"),
         ("tests.helpers.networks:mixing", "in eval mode its output for an image depends on the other images"),
         ("tests.helpers.networks:mixing_later_images", "in eval mode its output for an image depends on the other"),

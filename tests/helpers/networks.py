@@ -47,6 +47,24 @@ def lazy(num_classes, in_channels):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
 
 
+class Prepared(nn.Module):
+    """A network on images prepared as in its own training: pixels from 0 to 1, minus 0.5, divided by 0.25."""
+
+    def __init__(self, net, mean, std):
+        super().__init__()
+        self.net = net
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(value).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x):
+        pixels = x * self.std + self.mean
+        return self.net((pixels - 0.5) / 0.25)
+
+
+def prepared(num_classes, in_channels, mean, std):
+    return Prepared(mlp(num_classes, in_channels), mean, std)
+
+
 class _Call(nn.Module):
     def __init__(self, function: Callable):
         super().__init__()
@@ -129,6 +147,10 @@ def raising(num_classes, in_channels):
     if _fails_for_this_seed():
         model.append(_Call(_raise))
     return model
+
+
+def softmax(num_classes, in_channels):
+    return nn.Sequential(*mlp(num_classes, in_channels), nn.Softmax(dim=1))
 
 
 def one_logit_too_many(num_classes, in_channels):
