@@ -11,8 +11,10 @@ probabilities that are exactly right would show of as many samples.
 Storey: with the share of non-members estimated from the p-values above 1/2, which lira.attacks.exposed does not do."""
 
 import argparse
+import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +87,16 @@ def alike(seed: int, **how) -> tuple[np.ndarray, np.ndarray]:
     return np.random.default_rng((seed, 1)).normal(size=phi.shape), member
 
 
-def print_simulated(name: str, repetitions: int, draw, attacks: list[str] | None) -> None:
+def other_pool(seed: int, experiment: Experiment, deviation: float) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the experiment, those of all shadows shifted alike for each sample, as by training images that they
+    share and the target does not. deviation: of the shifts; that of a sample's phi over models is 0.86."""
+    phi, member = experiment.scores((seed, 3))
+    shift = np.random.default_rng((seed, 4)).normal(scale=deviation, size=phi.shape[1])
+    phi[1:] += shift.astype(phi.dtype)
+    return phi, member
+
+
+def print_simulated(name: str, repetitions: int, draw: Callable[[int], tuple], attacks: list[str]) -> None:
     """draw(seed) -> (phi, member) whose first row is the target."""
     rows = Rows()
     for seed in range(repetitions):
@@ -119,6 +130,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--designs", nargs="+", choices=DESIGNS, default=["pairs"], help="of the null targets")
     parser.add_argument("--variation", type=float, nargs="+", default=[1.0, 5.0], help="between models: Experiment")
+    parser.add_argument("--pool", type=float, nargs="+", default=[0.0], help="what the shadows share: other_pool()")
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=CHEAP, help="the strongest of them counts")
     parser.add_argument("--runs", type=Path, nargs="+", default=[])
     args = parser.parse_args()
@@ -127,12 +139,13 @@ def main() -> None:
         for design in args.designs if args.null else ():
             how = dict(n_shadows=n_shadows, n_samples=args.samples, gap=0.0, design=design)
             name = f"null, {n_shadows} shadows, {design}"
-            print_simulated(name, args.null, lambda seed, how=how: scores(seed, **how), args.attacks)
-            print_simulated(f"{name}, samples alike", args.null, lambda seed, how=how: alike(seed, **how), args.attacks)
-        for variation in args.variation if args.leaking else ():
+            print_simulated(name, args.null, partial(scores, **how), args.attacks)
+            print_simulated(f"{name}, samples alike", args.null, partial(alike, **how), args.attacks)
+        for variation, pool in itertools.product(args.variation, args.pool) if args.leaking else ():
             experiment = Experiment(args.samples, n_shadows, n_targets=1, variation=variation)
-            name = f"leaking, {n_shadows} shadows, variation {variation:g}"
-            print_simulated(name, args.leaking, lambda seed, of=experiment: of.scores((seed, 3)), args.attacks)
+            name = f"leaking, {n_shadows} shadows, variation {variation:g}" + (f", pool {pool:g}" if pool else "")
+            draw = partial(other_pool, experiment=experiment, deviation=pool)
+            print_simulated(name, args.leaking, draw, args.attacks)
     for path in args.runs:
         print_run(path)
 

@@ -3,9 +3,9 @@
 All three compare a target's scores with those of the held-out shadows, whose members are known. They assume that
 members are drawn at random from the samples, and that a non-member scores in the target as in a held-out shadow. Two
 things differ. A held-out shadow is scored with two shadows fewer, so that its scores are noisier: with few shadows (8)
-p-values are rather too large, and below MIN_SHADOWS nothing is stated. And a target was trained on other images than
-the shadows: on overfitted CIFAR-10 models p-values of 0.001 were 1.3 to 1.5 times too small. That half of the samples
-are members leaves room for it in the false discovery rate, and none is left where few are (benchmarks/RESULTS.md).
+p-values are rather too large, and below MIN_SHADOWS nothing is stated. And shadows share training images that a target
+lacks: on overfitted CIFAR-10 models p-values of 0.001 were 1.3 to 1.5 times too small. That half of the samples are
+members leaves room for it in the false discovery rate, and none is left where few are (benchmarks/RESULTS.md).
 
 score: float64 (N,), higher = more likely a member, NaN = not scored. Letters: N target samples, H held-out shadows."""
 

@@ -235,7 +235,8 @@ PLOTS = (
         caption_over_targets=" All targets together.",
         reading="To the right p_member, in 15 bins; upwards, the share of members among the samples of a bin, with its "
         "95 % interval over the samples, the models taken as given. On the dotted diagonal the probabilities are "
-        "right. Those of the targets come from the held-out shadows alone, those of the shadows from other shadows. "
+        "right. Those of the targets come from the held-out shadows alone, those of the shadows from other shadows: "
+        "where only the targets leave the diagonal, they differ from the shadows, which share training images. "
         "ECE, the expected calibration error, is the mean distance from the diagonal over the samples; where they are "
         "few, chance alone keeps it above 0.",
     ),
