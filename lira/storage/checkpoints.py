@@ -1,6 +1,7 @@
 """Weights that were trained elsewhere: a state_dict in a file of torch.save, and the network that they fit."""
 
 import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         with warnings.catch_warnings(action="ignore"):  # of a TorchScript archive, which is rejected
             content = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):  # of torch 1.6 and newer; torch does not look at the checksums
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise ValueError(f"the checksum of {damaged} in it does not match")
     except Exception as error:  # torch raises errors of many kinds for corrupted bytes
         if "weights_only" in str(error).lower().replace(" ", "_"):  # what it would run, or a TorchScript archive
             raise InputError(
@@ -73,7 +78,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             "torch.save(model.state_dict(), ...)"
         )
     if set(content) == {"weights", "record", "sha256"}:  # a file of this toolkit
-        if digest(weights) != content["record"]["sha256"]:
+        if digest(content["record"]) != content["sha256"] or digest(weights) != content["record"]["sha256"]:
             raise CorruptedFile(path, "its checksum does not match", "copy it again from where it was trained")
         return Checkpoint(path, weights, record=content["record"])
     member = content.get("member")
@@ -82,13 +87,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def _state_dict(content: object) -> Weights:
-    """content itself, or what it holds under one of STATE_KEYS, also nested; empty where that is no state_dict."""
-    if not isinstance(content, Mapping):
+def _state_dict(content: object, depth: int = 5) -> Weights:
+    """content itself, or what it holds under one of STATE_KEYS, nested to this depth; empty where that is no
+    state_dict."""
+    if not isinstance(content, Mapping) or not depth:
         return {}
     if content and all(isinstance(value, torch.Tensor) for value in content.values()):
         return {str(key): value for key, value in content.items()}
-    found = (_state_dict(content[key]) for key in STATE_KEYS if key in content)
+    found = (_state_dict(content[key], depth - 1) for key in STATE_KEYS if key in content)
     return next(filter(None, found), {})
 
 

@@ -19,9 +19,11 @@ from lira.data.folder import read_folder
 from lira.data.readers import read_npz
 from lira.errors import CorruptedFile, InputError
 from lira.report import results
+from lira.storage.checkpoints import read_checkpoint
 from lira.storage.config import find_run
 from lira.storage.runs import open_run, results_only
 from lira.storage.scores import load_scores, read_scores, save_scores
+from lira.storage.targets import read_outputs
 from tests.helpers.datasets import FailsWhenUnpickled, arrays, write_images
 from tests.helpers.report import attacked_run
 from tests.helpers.runs import IDENTITY, RECORDED
@@ -48,6 +50,7 @@ def make_run(folder):
     np.savez(folder / "dataset.npz", **arrays(names=["a", "b", "c"]))
     np.savez(folder / "scores.npz", phi=phi, member=np.arange(20) % 2 == np.arange(5)[:, None] % 2)
     attacked_run(folder / "attacked", curve=False)
+    torch.save({"state_dict": model.state_dict(), "member": torch.ones(5)}, folder / "checkpoint.pt")
     write_images(folder / "images")
     read_folder(folder / "images", folder / "data", progress=False)
     return run
@@ -89,6 +92,11 @@ def own_scores(path):
     return [scores.phi, scores.member, scores.label]
 
 
+def checkpoint(path):
+    content = read_checkpoint(path)
+    return [content.weights, content.member]
+
+
 def result_tables(run):
     return {name: table.to_csv() for name, table in results.read(results_only(top(run), "attacked")).tables.items()}
 
@@ -112,6 +120,7 @@ FILES = {  # kind -> its path, and what is read from it
     "dataset": (lambda run: top(run) / "dataset.npz", lambda run: read_npz(top(run) / "dataset.npz").fingerprint),
     "own scores": (lambda run: top(run) / "scores.npz", lambda run: own_scores(top(run) / "scores.npz")),
     "image": (lambda run: top(run) / "images/train/ant/3.png", lambda run: fingerprint(run, "elsewhere")),
+    "checkpoint": (lambda run: top(run) / "checkpoint.pt", lambda run: checkpoint(top(run) / "checkpoint.pt")),
     "decoded": (lambda run: next((top(run) / "data/cache").iterdir()), lambda run: fingerprint(run, "data")),
 }
 RESTORED = ("log", "decoded")  # from a copy in the weights file, and from the images
@@ -167,7 +176,24 @@ def test_fuzz(kind, tmp_path, capsys):
 
 # --- hostile files: arrays of any type, shape and value, where others are expected -----------------------------------
 
-HOSTILE = {"dataset": (list(arrays()), read_npz), "own scores": (["phi", "member", "label"], own_scores)}
+RNG = np.random.default_rng(0)
+LABEL, MEMBER = np.arange(20) % 3, np.arange(20) % 2 == np.arange(5)[:, None] % 2
+LOGITS = RNG.normal(size=(5, 20, 3))
+PROBABILITIES = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+
+
+def own_outputs(path):
+    return read_outputs(path, LABEL, 3)
+
+
+HOSTILE = {  # kind -> valid arrays, and what reads them
+    "dataset": (arrays(), read_npz),
+    "own scores": ({"phi": LOGITS[..., 0], "member": MEMBER, "label": LABEL}, own_scores),
+    "own logits": ({"logits": LOGITS, "member": MEMBER, "label": LABEL}, own_scores),
+    "own probabilities": ({"probabilities": PROBABILITIES, "member": MEMBER, "label": LABEL}, own_scores),
+    "target logits": ({"logits": LOGITS[0], "member": MEMBER[0], "label": LABEL}, own_outputs),
+    "target probabilities": ({"probabilities": PROBABILITIES[0], "label": LABEL}, own_outputs),
+}
 
 
 def hostile_array(rng, valid):
@@ -193,13 +219,11 @@ def hostile_array(rng, valid):
 
 def fuzz_hostile(folder, kind, *, cases, seed):
     """Write files of hostile arrays, and read each. Returns how many were rejected and how many were accepted."""
-    names, read = HOSTILE[kind]
+    valid, read = HOSTILE[kind]
     rng, path, counts = random.Random(f"{kind} {seed}"), folder / "hostile.npz", [0, 0]
-    member = np.arange(20) % 2 == np.arange(5)[:, None] % 2
-    valid = arrays() if kind == "dataset" else {"phi": np.ones((5, 20)), "member": member, "label": np.arange(20) % 3}
     for case in range(cases):
-        content = {name: valid[name] for name in names}
-        for name in rng.sample(names, rng.choice([1, 1, 2])):
+        content = dict(valid)
+        for name in rng.sample(list(valid), rng.choice([1, 1, 2])):
             try:
                 content[name] = hostile_array(rng, valid[name])
             except (TypeError, ValueError, OverflowError):  # no such array
@@ -220,7 +244,7 @@ def fuzz_hostile(folder, kind, *, cases, seed):
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_arrays(kind, tmp_path):
-    n_rejected, n_accepted = fuzz_hostile(tmp_path, kind, cases=CASES // 10, seed=SEED)
+    n_rejected, n_accepted = fuzz_hostile(tmp_path, kind, cases=CASES // 20, seed=SEED)
     assert min(n_rejected, n_accepted) > 0
 
 
@@ -275,6 +299,12 @@ def test_pickled_code_is_not_run(run):
         run.load_weights(*JOB)
     np.savez(run.results / "scores.npz", phi=np.array([FailsWhenUnpickled()], dtype=object))
     assert load_scores(run) is None
+    recursive: dict = {}
+    recursive["model"] = recursive
+    for content in (recursive, {"weights": {"a": torch.ones(1)}, "record": 5, "sha256": ""}):
+        torch.save(content, run.models / "hostile.pt")
+        with pytest.raises(InputError):
+            read_checkpoint(run.models / "hostile.pt")
 
 
 if __name__ == "__main__":
