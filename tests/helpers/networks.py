@@ -131,7 +131,7 @@ def hungry(num_classes, in_channels):
     """Some models of a run allocate a petabyte as soon as they train."""
     model = tiny(num_classes, in_channels)
     if _fails_for_this_seed():
-        model.append(_Call(lambda x: x + torch.empty(2**50).sum() if x.requires_grad else x))
+        model.append(_Call(lambda x: x + torch.empty(2**50, device=x.device).sum() if x.requires_grad else x))
     return model
 
 
@@ -151,6 +151,14 @@ def raising(num_classes, in_channels):
 
 def softmax(num_classes, in_channels):
     return nn.Sequential(*mlp(num_classes, in_channels), nn.Softmax(dim=1))
+
+
+def asserting(num_classes, in_channels):
+    """Some models of a run use an index out of range as soon as they train, which leaves a CUDA device unusable."""
+    model = tiny(num_classes, in_channels)
+    if _fails_for_this_seed():
+        model.append(_Call(lambda x: x + x[:, torch.full((1,), 99, device=x.device)] if x.requires_grad else x))
+    return model
 
 
 def one_logit_too_many(num_classes, in_channels):
