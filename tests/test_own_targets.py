@@ -122,6 +122,7 @@ def test_what_is_known_of_the_model_is_said(own, attack):
     assert target.train_accuracy == pytest.approx(correct[samples.member].mean())
     assert target.test_accuracy == pytest.approx(correct[~samples.member].mean())
     page = (results / "report.html").read_text()
+    assert "No lower bound on epsilon. How the members of these targets" in called.out.replace("\n", " ")
     assert "How the members of these targets were chosen is not stated" in page
     assert "mine.pt" in page
     info = json.loads((results / "attack.json").read_text())

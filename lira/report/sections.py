@@ -255,7 +255,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     n_canaries = training.get("privacy", {}).get("canaries")
     packages = ("python", "torch", "opacus", "numpy", "scipy", "scikit-learn")
     rows = [
-        ("trained by", training.get("command")),
+        ("shadows trained by" if results.target_files else "trained by", training.get("command")),
         ("attacked by", attack.get("command")),
         ("started", training.get("started")),
         ("attacked", attack.get("started")),

@@ -210,6 +210,8 @@ def report(results: Results, page: Path) -> str:
     if "audit.csv" in results.tables:
         audit, mechanism = (results.tables.get(name) for name in ("audit.csv", "mechanism.csv"))
         lines += ["", audit_summary(audit, mechanism, nominal=results.nominal, elsewhere=results.elsewhere)]
+    elif results.target_files:
+        lines += ["", textwrap.fill(f"No lower bound on epsilon. {results.missing['audit.csv']}", WIDTH)]
     return "\n".join(lines)
 
 
