@@ -134,13 +134,14 @@ class AttackConfig:
         (),
         many=True,
         metavar="FILE.pt",
-        help="attack your own models of --network instead of the run's targets: a state_dict, or a checkpoint with one",
+        help="attack your own models of --network, not the run's targets: a state_dict, or a checkpoint with one; "
+        "the array `member` of --dataset says which of x_test they were trained on",
     )
     target_outputs: tuple[str, ...] = flag(
         (),
         many=True,
         metavar="FILE.npz",
-        help="attack models by their outputs on the target samples: logits or probabilities (N, K), or phi (N,)",
+        help="the same by their outputs on x_test: logits or probabilities (N, K), or phi (N,)",
     )
     report_only: bool = flag(False, help="write the page and figures of --run or --scores again, from its tables")
     compare: tuple[str, ...] = flag((), many=True, metavar="RUN", help="write a page that compares these attacked runs")
@@ -156,7 +157,14 @@ class RunConfig:
     """run"""
 
     run: str | None = flag(None, type=str, metavar="RUN", help="name or path of a run's folder: stands for its flags")
-    n_runs: int = flag(1, "-r", "--n-runs", low=0, high=100, help="target models (default: 1, or those of --run)")
+    n_runs: int = flag(
+        1,
+        "-r",
+        "--n-runs",
+        low=0,
+        high=100,
+        help="target models; 0: none, to attack your own (default: 1, or those of --run)",
+    )
     n_shadows: int = flag(20, low=4, high=9998, help="shadow models, an even number (default: 20, or those of --run)")
     device: str = flag("auto", help="auto, cuda, cuda:N, mps, cpu")
     test_batch_size: int = flag(1024, low=1, help="images per batch when a model is only queried")

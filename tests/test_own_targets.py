@@ -181,6 +181,30 @@ def test_unequal_member_counts_are_said(own, attack):
     assert set(pd.read_csv(results / "attack.csv").n_members) == {member.sum()}
 
 
+def test_members_alone_have_no_auc_and_no_warning(own, attack):
+    """Who of them is exposed is still listed."""
+    with np.load(own.folder / "logits.npz") as file:
+        np.savez(own.folder / "all.npz", logits=file["logits"], member=np.ones(N, dtype=bool))
+    results, called = attack("--target-outputs", "all.npz")
+    assert called.err == ""
+    table = pd.read_csv(results / "attack.csv")
+    assert table.auc.isna().all()
+    assert table.accuracy.notna().all()
+    assert len(pd.read_csv(results / "samples.csv")) == N
+
+
+def test_another_file_of_the_same_name_is_not_written_over(own, attack):
+    results, _ = attack("--target-outputs", "phi.npz")
+    (own.folder / "sub").mkdir()
+    with np.load(own.folder / "phi.npz") as file:
+        np.savez(own.folder / "sub" / "phi.npz", phi=file["phi"] + 0.1, member=file["member"])
+    before = stamps(results)
+    line = rejected(attack_lira.main, [*own.argv, *QUICK, "--target-outputs", "sub/phi.npz"])
+    assert f"holds the results of {own.folder / 'phi.npz'} (sha256 " in line
+    assert f"not of {own.folder / 'sub' / 'phi.npz'}" in line
+    assert stamps(results) == before
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
