@@ -1,15 +1,18 @@
 """A model fails, or a file cannot be written: the other models continue, complete files stay as they are."""
 
+import contextlib
 import json
 import os
 import resource
+import tempfile
+from pathlib import Path
 
 import pytest
 
 import attack_lira
 import train_model
 from lira.training import failures, query
-from tests.helpers.scripts import TINY_RUN, call, contents, rejected, run_folders, script
+from tests.helpers.scripts import TINY_RUN, call, contents, rejected, run_folders, script, stamps
 
 
 def flags(folder, network, *more):
@@ -93,7 +96,35 @@ def test_folder_that_cannot_be_written(flag, tmp_path):
     assert line.startswith(f"error: cannot write {tmp_path}/file")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_folder_is_rejected(tmp_path):
-    (tmp_path / "model").mkdir(mode=0o500)
-    assert "Permission denied" in rejected(train_model.main, flags(tmp_path, "tiny"))
+@contextlib.contextmanager
+def unprivileged():
+    """Root may read and write everything, so that its tests become another user."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def test_files_of_another_user(finished):
+    """A run that may be read and not written; then files of it that may not be read either."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        run = finished.copy(Path(name))
+        argv, before = [*run.argv, "--quiet"], stamps(run.folder)
+        folders = [path for path in run.folder.rglob("*") if path.is_dir()]
+        for folder in folders:
+            folder.chmod(0o555)
+        with unprivileged():
+            for main, file in ((attack_lira.main, ".attack.lock"), (train_model.main, "models.csv")):
+                assert f"cannot write {run.results / file}: Permission denied" in rejected(main, argv)
+        for file in (run.models / "shadow_01.pt", run.models / "config.json"):
+            file.chmod(0)
+            with unprivileged():
+                assert f"cannot read {file}: Permission denied; make it readable" in rejected(train_model.main, argv)
+        for folder in folders:
+            folder.chmod(0o755)
+        assert stamps(run.folder) == before

@@ -1,16 +1,22 @@
 """A run that is killed or stopped resumes to bit-identical models, with the real scripts."""
 
+import errno
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from itertools import count
 
 import pandas as pd
 import pytest
 import torch
+import tqdm.std
 
 import attack_lira
+import train_model
+from lira import atomic
 from tests.helpers import killing
 from tests.helpers.killing import weights
 from tests.helpers.scripts import ENVIRONMENT, ROOT, TINY_RUN, TWO_WORKERS, run_folders
@@ -78,6 +84,24 @@ def test_two_launches_at_the_same_time(uninterrupted, tmp_path):
     assert [process.result.get()[0] for process in processes] == [0, 0]
     assert weights(tmp_path) == weights(expected)
     assert attack_csv(tmp_path) == attack_csv(expected)
+
+
+def test_a_file_system_without_locks_and_a_clock_that_goes_backwards(uninterrupted, tmp_path, monkeypatch, capsys):
+    """Neither changes a model or a table. Bars may show negative times."""
+    expected, _ = uninterrupted
+    now = count(time.time(), -60.0)
+
+    def no_lock(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(atomic, "flock", no_lock)
+    for module in (time, tqdm.std):
+        monkeypatch.setattr(module, "time", lambda: next(now))
+    assert train_model.main([flag for flag in flags(tmp_path) if flag != "--quiet"]) == 0
+    assert weights(tmp_path) == weights(expected)
+    assert attack_csv(tmp_path) == attack_csv(expected)
+    assert "cannot be locked" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_two_workers_one_killed(uninterrupted, tmp_path):

@@ -24,7 +24,9 @@ def read_config(folder: Path) -> dict:
         config["identity"], format_number = dict(config["identity"]), config.get("format", 1)
         if type(format_number) is not int:  # a bool is no number
             raise TypeError(f"its format is {format_number!r}, which is no integer")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; make it readable") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         remedy = "restore it, or delete it: models that were made with other settings are detected and made again"
         raise CorruptedFile(path, str(error), remedy) from error
     if format_number != FORMAT:

@@ -117,7 +117,7 @@ class ModelFiles:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror}") from error
+            raise InputError(f"cannot read {path}: {error.strerror}; make it readable") from error
         try:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         except Exception as error:  # torch raises errors of many kinds for corrupted bytes
