@@ -41,10 +41,10 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
     from lira.attacks.run import run_attacks
     from lira.report import html, text
     from lira.report.results import exposed_images
-    from lira.storage.attack_set import load_record, lock_results, one_attack
+    from lira.storage.attack_set import complete_attack, one_attack
     from lira.storage.canaries import load_canaries
     from lira.storage.checkpoints import Checkpoint, load_into
-    from lira.storage.owner import check_owner, source_of_file
+    from lira.storage.owner import source_of_file
     from lira.storage.provenance import provenance
     from lira.storage.runs import open_run, results_of_scores, results_only
     from lira.storage.scores import ScoreCache, read_scores
@@ -62,11 +62,9 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
     if flags.report_only:
         run = results_of_scores(result_dir, flags.scores) if flags.scores else results_only(result_dir, name or "")
         run = results_beside(run, flags.own_targets) if flags.own_targets else run
-        load_record(run.results)  # raises where there is nothing to lock
-        locks.enter_context(lock_results(run.results))
-        if flags.scores and Path(flags.scores).is_file():
-            check_owner(run.results, source_of_file("--scores", flags.scores))
-        print(text.report(*html.write(run)))
+        given = flags.scores if flags.scores and Path(flags.scores).is_file() else None
+        with complete_attack(run.results, source_of_file("--scores", given) if given else None):
+            print(text.report(*html.write(run)))
         return
 
     if not (config.run.n_runs or flags.own_targets):
@@ -132,7 +130,7 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
             description += f"\n{targets.describe(shadows)}"
             jobs, n_targets, guarantees = [*targets.jobs, *jobs], len(own), targets.guarantees
             phi, member = np.concatenate([targets.phi, phi]), np.concatenate([targets.member, member])
-            attacked_by |= {"targets": targets.provenance()}
+            attacked_by |= {"targets": targets.provenance}
             attack_set = locks.enter_context(one_attack(run.results, targets.source(run)))
             targets.save(run, phi=phi, member=member, label=label.numpy(), shadows=shadows)
         inputs = AttackInputs(

@@ -86,10 +86,10 @@ def few_samples(images: Images) -> list[str]:
             f"{n} target samples are few: intervals are wide, and low FPRs not resolvable, below {MIN_SAMPLES}"
         )
     if n_few := int((counts < MIN_SAMPLES_OF_CLASS).sum()):
-        fewest = int(counts.argmin())
+        smallest = int(counts.argmin())
         lines.append(
             f"{n_few} of {images.n_classes} classes have fewer than {MIN_SAMPLES_OF_CLASS} target samples, "
-            f"the fewest {images.class_names[fewest]} ({counts[fewest]}): their rows in classes.csv say little"
+            f"the fewest {images.class_names[smallest]} ({counts[smallest]}): their rows in classes.csv say little"
         )
     return lines
 

@@ -92,9 +92,8 @@ class Noise:
 class DPSGD:
     """DP-SGD for every model of a run; either sigma or target_epsilon is None. n_images: the planned size of a training
     set, so that neither the sampling nor the scale of a step reveals how many members Bernoulli inclusion chose.
-    canaries: gradient canaries of each target. noise_seed: None for noise,
-    samples and canaries from the operating system's entropy; with a seed that anyone can know the run repeats, and its
-    guarantee is nominal."""
+    canaries: gradient canaries of each target. noise_seed: None for noise, samples and canaries from the operating
+    system's entropy; with a seed that anyone can know the run repeats, and its guarantee is nominal."""
 
     n_images: int
     batch_size: int

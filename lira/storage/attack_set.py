@@ -82,6 +82,17 @@ def lock_results(results: Path) -> AbstractContextManager[IO[bytes]]:
 
 
 @contextmanager
+def complete_attack(results: Path, source: Source | None) -> Iterator[None]:
+    """Inside, the folder of a complete attack is locked, for its page. Raises InputError where no attack is complete,
+    or it is one on another source; None: any."""
+    load_record(results)  # first: raises where there is nothing to lock
+    with lock_results(results):
+        if source:
+            check_owner(results, source)
+        yield
+
+
+@contextmanager
 def one_attack(results: Path, source: Source) -> Iterator[AttackSet]:
     """The set to write into a folder of results, locked inside: attacks take turns. Raises InputError where it belongs
     to another source. A folder in which nothing was written is removed."""

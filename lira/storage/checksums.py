@@ -1,7 +1,8 @@
-"""sha256 over nested content."""
+"""sha256 over nested content, and over files."""
 
 import hashlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,12 @@ def digest(content: object) -> str:
     sha = hashlib.sha256()
     _feed(sha.update, content)
     return sha.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 over the bytes of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _feed(update: Callable[[bytes | memoryview], object], value: object) -> None:

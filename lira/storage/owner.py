@@ -1,13 +1,12 @@
 """Whose a folder of results is: the results of one source are never written over those of another."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lira.errors import InputError
-from lira.storage.checksums import digest
+from lira.storage.checksums import digest, file_digest
 from lira.storage.config import read_config
 
 ATTACK = "attack.json"  # of a complete attack
@@ -28,8 +27,7 @@ def source_of_file(flag: str, path: str) -> Source:
     """A file of scores from elsewhere, by its bytes: it may move, and another file may have its name. Raises InputError
     where it cannot be read."""
     try:
-        with Path(path).open("rb") as file:
-            return Source(f"{flag} {Path(path).resolve()}", hashlib.file_digest(file, "sha256").hexdigest())
+        return Source(f"{flag} {Path(path).resolve()}", file_digest(Path(path)))
     except OSError as error:
         raise InputError(f"{flag} {path} cannot be read: {error.strerror}; make it readable") from error
 

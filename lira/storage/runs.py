@@ -212,8 +212,8 @@ def open_run(
 ) -> Run:
     """The run with this identity. name: of its folders, where they were renamed. record: what else config.json holds;
     with it missing folders are created, without it nothing is written. not_compared: fields that are as in config.json,
-    whatever they are. Raises InputError, CorruptedFile as check_configs(),
-    and where its folder of results belongs to another source."""
+    whatever they are. Raises InputError, CorruptedFile as check_configs(), and where its folder of results belongs to
+    another source."""
     name = name or run_name(identity)
     if not_compared and (Path(model_dir, name) / "config.json").is_file():
         stored = read_config(Path(model_dir, name))["identity"]

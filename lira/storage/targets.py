@@ -3,9 +3,9 @@
 
 Letters: T models, N target samples, A queries, K classes."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from lira.attacks.outputs import OUTPUTS, Outputs, to_phi
 from lira.data.images import Images, check_member
 from lira.errors import InputError, warn
 from lira.storage.checkpoints import Checkpoint, read_checkpoint
-from lira.storage.checksums import digest
+from lira.storage.checksums import digest, file_digest
 from lira.storage.config import read_config
 from lira.storage.names import Job, model_name, safe_name
 from lira.storage.owner import Source
@@ -70,12 +70,12 @@ class OwnTargets:
                 )
         return "\n".join(lines)
 
+    @cached_property
     def provenance(self) -> list[dict[str, str]]:
         """What attack.json records of each file."""
-        digests = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in self.files]
         return [
-            {"target": model_name(*job), "file": file, "sha256": sha256}
-            for job, file, sha256 in zip(self.jobs, self.files, digests, strict=True)
+            {"target": model_name(*job), "file": file, "sha256": file_digest(Path(file))}
+            for job, file in zip(self.jobs, self.files, strict=True)
         ]
 
     @property
@@ -84,7 +84,7 @@ class OwnTargets:
 
     def source(self, run: Run) -> Source:
         """Whose the folder of the results is: these files with the shadows of the run."""
-        content = [run.identity, *(target["sha256"] for target in self.provenance())]
+        content = [run.identity, *(target["sha256"] for target in self.provenance)]
         return Source(" ".join(str(Path(file).resolve()) for file in self.files), digest(content), run.identity)
 
     def save(self, run: Run, *, phi: np.ndarray, member: np.ndarray, label: np.ndarray, shadows: pd.DataFrame) -> None:
