@@ -34,7 +34,6 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
     locks: released at the end of the script, where the folder of the results is locked."""
     import numpy as np  # here: these imports take seconds, and the flags are checked by now
     import torch
-    from tqdm import tqdm
 
     from common import prepare
     from lira.attacks.inputs import AttackInputs
@@ -52,6 +51,7 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
     from lira.training import schedule
     from lira.training.failures import as_model_error
     from lira.training.kernels import keep_freed_memory
+    from lira.training.progress import to_query
     from lira.training.query import declared_queries, query_logits, query_model
     from lira.training.workers import Workers
 
@@ -94,7 +94,7 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
         model = setup.build().to(setup.device).to(memory_format=torch.channels_last)
         samples = torch.arange(len(label), device=setup.device) + setup.store.first_sample
         missing, images, size = dict(cache.missing()), setup.store.unaugmented, config.run.test_batch_size
-        for job in tqdm(jobs, desc="querying", unit="model", disable=config.run.quiet):
+        for job in to_query(jobs, missing, quiet=config.run.quiet):
             with as_model_error(model_name(*job), setup.device, memory_flag="--test-batch-size"):
                 run.load_into(model, *job)  # all: cached scores may be those of a network before its code changed
                 if job in missing:

@@ -257,10 +257,13 @@ class Setup:
 
     def build(self) -> nn.Module:
         """A new network for these images, its weights drawn from torch's global generator. Raises InputError."""
+        return self.privacy.adapt(self._build_as_given()) if self.privacy else self._build_as_given()
+
+    def _build_as_given(self) -> nn.Module:
+        """build(), with the layers that DP-SGD replaces."""
         images, network = self.images, self.config.model.network
         sizes: dict[str, Any] = dict(num_classes=images.n_classes, in_channels=images.channels, size=images.size)
-        model = build(network, **sizes, mean=images.mean, std=images.std)
-        return self.privacy.adapt(model) if self.privacy else model
+        return build(network, **sizes, mean=images.mean, std=images.std)
 
     def probe(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         """The logits of these weights on a fixed input, by which load_into() tells whether the network's code is still
@@ -285,8 +288,12 @@ class Setup:
         return replace(self, privacy=replace(self.privacy, canaries=existing))
 
     def describe_training(self) -> str:
-        """describe(), and with DP the guarantee."""
-        return "\n".join([self.describe(), *([self.privacy.describe()] if self.privacy else [])])
+        """describe(), and with DP which layers are replaced, and the guarantee."""
+        if self.privacy is None:
+            return self.describe()
+        with torch.random.fork_rng(devices=[]):
+            replaced = self.privacy.describe_replaced(self._build_as_given(), self.build())
+        return "\n".join(filter(None, [self.describe(), replaced, self.privacy.describe()]))
 
     def describe(self) -> str:
         """Sizes on one line, network and device on the next; then target samples that are also drawn training images.

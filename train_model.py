@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lira.errors import DeviceError, ModelError, log
+from lira.errors import DeviceError, ModelError, log, plural
 from lira.storage.names import Job, model_name
 from util import Config, RunConfig, run_script
 
@@ -80,7 +80,7 @@ def train(config: Config, argv: Sequence[str]) -> int:
         setup = setup.with_canaries_of(run.n_canaries())
     if workers.leader:
         n_missing, suffix = len(jobs) - len(complete), f" with {workers.size} workers" if workers.size > 1 else ""
-        print(f"run {run.name}: {len(complete)} of {len(jobs)} models are complete, training {n_missing}{suffix}")
+        print(f"run {run.name}: {schedule.count_complete(len(complete), len(jobs))}, training {n_missing}{suffix}")
         print(setup.describe_training(), flush=True)
 
     start = time.perf_counter()
@@ -115,7 +115,7 @@ def train(config: Config, argv: Sequence[str]) -> int:
         n_images, elapsed = workers.add("images", 0), time.perf_counter() - start
         if n_images:
             n_trained = workers.add("trained", 0)
-            print(f"trained {n_trained} models in {elapsed / 60:.1f} min, {n_images / elapsed:,.0f} images/s")
+            print(f"trained {plural(n_trained, 'model')} in {elapsed / 60:.1f} min, {n_images / elapsed:,.0f} images/s")
         schedule.print_summary(jobs, all_jobs, run, next_command=_attack_command(config, run))
     # The same status from all workers: torchrun stops the others when one fails.
     return 0 if run.n_complete(jobs) == len(jobs) else 1

@@ -178,7 +178,7 @@ class RunConfig:
     )
     compile: bool = flag(False, help="train with torch.compile: the first step takes minutes, later ones may be faster")
     plan: bool = flag(False, help="train nothing: list the missing models and estimate what they will cost")
-    quiet: bool = flag(False, help="no progress bars")
+    quiet: bool = flag(False, help="no progress bars, lines or forecast")
 
 
 @dataclass(frozen=True)

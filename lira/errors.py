@@ -73,6 +73,11 @@ def one_line(error: BaseException) -> str:
     return textwrap.shorten(text, 240, placeholder=" …").rstrip(": ")
 
 
+def plural(count: int, noun: str) -> str:
+    """1 model, 1,000 models."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def log(line: str) -> None:
     """One line on stderr, above the progress bars."""
     tqdm.write(printable(" ".join(line.split("\n"))), file=sys.stderr)

@@ -553,6 +553,8 @@ def test_quiet_prints_the_same_and_shows_no_progress_bars(run_copy):
     assert called.out == run_copy.attacked.out.replace(folder, str(run_copy.results), 1)
 
 
-def test_the_progress_bar_counts_the_models_queried(finished):
-    assert "6/6" in finished.attacked.err
-    assert "querying" in finished.attacked.err
+def test_off_a_terminal_the_models_queried_and_the_steps_are_lines(finished):
+    queried = [line for line in finished.attacked.err.splitlines() if line.endswith("queried")]
+    assert queried == [f"{role}_{index:02d}: queried" for role, index in JOBS]
+    assert "attacks: running" in finished.attacked.err
+    assert "\r" not in finished.attacked.err

@@ -120,7 +120,7 @@ def test_a_model_trained_alone_equals_the_one_trained_with_the_others(run_copy):
     again = call(train_model.main, run_copy.argv)
     assert again.status == 0
     assert "5 of 6 models are complete, training 1" in again.out
-    assert "trained 1 models in" in again.out
+    assert "trained 1 model in" in again.out
     assert_same_weights(weights(run_copy.models)["shadow_03"], before)
     assert stamps(run_copy.models, "*_0[0-2].pt") == other_stamps
 
@@ -295,11 +295,12 @@ def test_the_command_at_the_end_attacks_the_run(run_copy, monkeypatch):
     assert f"{folder}/result/{run}/report.html: the report" in called.out
 
 
-def test_progress_bars_show_the_run_and_the_model(finished):
-    bars = finished.trained.err
-    assert "6/6 models: 100%" in bars
-    assert "shadow_03: " in bars
-    assert "epoch=30" in bars
+def test_off_a_terminal_each_model_is_one_line(finished):
+    lines = finished.trained.err.splitlines()
+    models = pd.read_csv(finished.results / "models.csv")
+    for n, (line, name, row) in enumerate(zip(lines, MODELS, models.itertuples(), strict=True), 1):
+        figures = f"training accuracy {row.train_accuracy:.1%}, test accuracy {row.test_accuracy:.1%}"
+        assert line == f"{name}: {row.seconds / 60:.1f} min, {figures} ({n} of 6 models complete)"
 
 
 def test_quiet_shows_no_progress_bars(run_copy):

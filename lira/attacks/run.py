@@ -18,7 +18,7 @@ from lira.attacks.design import MembershipDesign
 from lira.attacks.held_out import Attacker, AttackResult, Names, Progress
 from lira.attacks.inputs import AttackInputs, AttackOptions, validate_scores
 from lira.attacks.registry import MIN_SHADOWS
-from lira.errors import InputError, warn
+from lira.errors import InputError, log, warn
 
 
 def attack_targets(
@@ -124,7 +124,10 @@ def run_attacks(
 
 @contextmanager
 def _progress_bar(name: str, quiet: bool) -> Iterator[Progress]:
-    with tqdm(desc=name, disable=quiet, leave=False) as bar:
+    """A bar on a terminal, elsewhere one line at the start."""
+    with tqdm(desc=name, disable=quiet or None, leave=False) as bar:
+        if bar.disable and not quiet:
+            log(f"{name}: running")
 
         def progress(done: int, total: int) -> None:
             bar.total = total

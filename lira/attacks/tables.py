@@ -131,6 +131,21 @@ def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
     return pd.DataFrame(rows, columns=columns)
 
 
+def curve_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """summary_table() for each number of shadows in curve.csv."""
+    return pd.concat(summary_table(rows).assign(shadows=size) for size, rows in table.groupby("shadows"))
+
+
+def spread_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation (n - 1), <metric> and <metric>_std of METRICS, of each attack of leave_one_out.csv
+    over the shadows where the metric is defined, by attack.
+
+    It is the spread of single models, not the error of the mean: all share samples and shadows, and those of a pair
+    have complementary members."""
+    groups = table.groupby("attack", sort=False)[list(METRICS)]
+    return groups.mean().join(groups.std().rename(columns="{}_std".format))
+
+
 def strongest_attack(table: pd.DataFrame) -> str:
     """The attack with the highest mean held-out AUC in attack.csv, the targets' membership unused; ties: the first."""
     means = table.groupby("attack", sort=False).held_out_auc.mean()

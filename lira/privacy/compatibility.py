@@ -10,7 +10,7 @@ from opacus.grad_sample import GradSampleModule
 from opacus.validators import ModuleValidator
 from torch import nn
 
-from lira.errors import InputError, one_line
+from lira.errors import InputError, one_line, plural
 
 
 def replace_batch_norm(model: nn.Module) -> nn.Module:
@@ -32,6 +32,21 @@ def replace_batch_norm(model: nn.Module) -> nn.Module:
             _reject(f"layer {name} ({type(layer).__name__}): it has buffers besides trainable weights")
     ModuleValidator.validate(model, strict=True)
     return model
+
+
+def describe_replaced(model: nn.Module, private: nn.Module) -> str:
+    """Which layers replace_batch_norm() replaced by what, in one line; empty where none were.
+
+    model: the network before, private: after it."""
+    layers, replaced = dict(private.named_modules()), {}  # type: ignore[var-annotated]
+    for name, layer in model.named_modules():
+        if name in layers and type(layers[name]) is not type(layer):
+            replaced.setdefault((type(layer).__name__, type(layers[name]).__name__), []).append(name)
+    lines = []
+    for (old, new), names in replaced.items():
+        some = [*names[:3], *([f"{len(names) - 3} more"] if len(names) > 3 else [])]
+        lines.append(f"{new} in place of {plural(len(names), f'{old} layer')} ({', '.join(some)})")
+    return "; ".join(lines)
 
 
 def check_network(model: nn.Module, shape: tuple[int, int, int]) -> None:

@@ -144,6 +144,7 @@ class DPSGD:
 
     adapt = staticmethod(compatibility.replace_batch_norm)
     check = staticmethod(compatibility.check_network)
+    describe_replaced = staticmethod(compatibility.describe_replaced)
 
     @property
     def mechanism(self) -> Mechanism:

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from lira.errors import plural
 from lira.report import figures, sections, text
 from lira.report.figures import Panel
 from lira.report.plots import ROC_SIZE, guessing_accuracy, intervals, min_rate
@@ -77,7 +78,7 @@ def page(runs: list[Results]) -> dict:
     bounds = [_epsilon(run) for run in runs]
     has_bounds = not np.isnan(bounds).all()
     return sections.accuracy_scale(list(zip(letters, strongest, strict=True)), guessing) | {
-        "title": f"{text.plural(len(runs), 'run')} side by side",
+        "title": f"{plural(len(runs), 'run')} side by side",
         "runs": list(zip(letters, _folders(runs), strict=True)),
         "accuracy": f"The attack is right in {'; '.join(accuracies)}; {text.percent(guessing)} is guessing.",
         "head": [*HEAD, "epsilon at least", "at most"] if has_bounds else HEAD,

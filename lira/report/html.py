@@ -78,7 +78,8 @@ def _section(plot: Plot, results: Results, panels: list[Panel]) -> dict:
     caption = plot.caption.format(bold=" and ".join(results.highlighted), strongest=results.strongest)
     if len(results.targets) > 1:
         caption += plot.caption_over_targets
-    part = dict(id=plot.name, title=plot.title, caption=caption)
+    lines = text.curve_lines(results) if plot.name == "curve" else []
+    part = dict(id=plot.name, title=plot.title, caption=caption, lines=lines)
     return part | dict(plots=drawn, images=images, table=table, missing=missing)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lira.attacks.exposed import calibration_error, reliability_bins
-from lira.attacks.tables import summary_table
+from lira.attacks.tables import curve_summary
 from lira.report import figures, text
 from lira.report.figures import Panel
 from lira.report.results import Results, exposed_members
@@ -71,7 +71,7 @@ def _curves(results: Results) -> list[Panel]:
     table = results.tables.get("curve.csv")
     if table is None:
         return []
-    summary = pd.concat(summary_table(rows).assign(shadows=size) for size, rows in table.groupby("shadows"))
+    summary = curve_summary(table)
     points = {attack: summary[summary.attack == attack] for attack in table.attack.unique()}
     panels = []
     for column, name in (("accuracy", "attack accuracy"), ("tpr_at_fpr_0.01", "TPR at 1 % FPR")):

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lira.attacks.exposed import MIN_SHADOWS
-from lira.attacks.metrics import roc
+from lira.attacks.metrics import FALSE_POSITIVE_RATES, roc
 from lira.attacks.tables import strongest_attack, summary_table
 from lira.errors import CONTROL, CorruptedFile, InputError, one_line
 from lira.storage.attack_set import load_file, load_record
@@ -27,6 +27,7 @@ _COLUMNS = {  # table -> the columns that the report reads
     "attack.csv": "attack target accuracy auc mean_auc_low n_members n_nonmembers held_out_auc",
     "samples.csv": "target sample label member",
     "classes.csv": "attack class accuracy auc n_guesses",
+    "leave_one_out.csv": "attack target accuracy auc",
     "curve.csv": "attack target accuracy mean_auc_low shadows",
     "reliability.csv": "p_member n_samples share share_low share_high",
     "audit.csv": "target kind attack epsilon_lower epsilon_upper epsilon_max delta confidence n_audited n_guesses "
@@ -36,6 +37,7 @@ _COLUMNS = {  # table -> the columns that the report reads
 }
 STATE_INCLUSION = "with --target-inclusion coin, each with probability 1/2, or half, there is an audit"
 _WRITTEN_BY = {  # others: attack_lira.py
+    "leave_one_out.csv": "attack_lira.py with --leave-one-out",
     "curve.csv": "attack_lira.py with --curve",
     "reliability.csv": f"attack_lira.py with {MIN_SHADOWS} shadows or more",
     "models.csv": "train_model.py",
@@ -68,6 +70,13 @@ class Results:
     @cached_property
     def strongest(self) -> str:
         return strongest_attack(self.tables["attack.csv"])
+
+    @cached_property
+    def lowest_rate(self) -> str:
+        """The lowest FPR that the samples of every attack resolve, as in the names of columns; the highest, where they
+        resolve none."""
+        rates = [f"{rate:g}" for rate in sorted(FALSE_POSITIVE_RATES)]
+        return next((rate for rate in rates if self.summary[f"resolvable_at_{rate}"].all()), rates[-1])
 
     @property
     def highlighted(self) -> list[str]:

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from lira.attacks.exposed import at_prior
-from lira.attacks.metrics import FALSE_POSITIVE_RATES
 from lira.attacks.registry import ATTACKS
+from lira.errors import plural
 from lira.report import text
 from lira.report.plots import classes_table, guessing_accuracy
 from lira.report.results import Results
 
-_RATES = [f"{100 * rate:g} %" for rate in FALSE_POSITIVE_RATES]
+_RATES = list(map(text.rate_name, text.RATES))
 PROBABILITIES = (0.5, 0.9, 0.99)  # of membership, for the table of what changes with the share of members
 HEAD = ["attack", "accuracy", "AUC", f"TPR at {_RATES[0]} FPR", *(f"at {rate}" for rate in _RATES[1:])]
 AUDIT_KINDS = {  # of audit.csv -> their labels on the scale
@@ -53,7 +53,7 @@ def title(results: Results) -> str:
 
 def subtitle(results: Results) -> str:
     table = results.tables["attack.csv"]
-    parts = [results.name, f"{text.plural(len(results.targets), 'target')}, {text.counts(table.shadows)} shadows"]
+    parts = [results.name, f"{plural(len(results.targets), 'target')}, {text.counts(table.shadows)} shadows"]
     models = results.target_models
     if len(models):
         parts.append(f"test accuracy {text.percent(models.test_accuracy.mean())}")
@@ -160,7 +160,7 @@ def epsilon_scale(audit: pd.DataFrame) -> dict | None:
 
 def epsilon(results: Results) -> dict:
     """The audit in sentences and as a table, or why there is none."""
-    table, mechanism = (results.tables.get(name) for name in ("audit.csv", "mechanism.csv"))
+    table = results.tables.get("audit.csv")
     if table is None:
         lines = [f"No lower bound on epsilon. {results.missing['audit.csv']}"]
         if not np.isnan(results.accounted_epsilon):
@@ -176,7 +176,7 @@ def epsilon(results: Results) -> dict:
         p_value = text.number(getattr(row, "p_value", np.nan), ".2g")
         rows.append(line(row.target, [cell(row.kind, row.attack), *bounds, f"{row.delta:g}", guesses, p_value]))
     head = ["target", "bound", "epsilon at least", "could have shown", "at most", "delta", "correct guesses", "p-value"]
-    lines = text.audit_lines(table, mechanism, nominal=results.nominal, elsewhere=results.elsewhere)
+    lines = text.audit_of(results)
     private = not np.isnan(results.accounted_epsilon)
     lines += [NOT_FOR_PUBLICATION] if private else []
     return {"lines": lines, "rows": rows, "head": head, "scale": epsilon_scale(table)}
@@ -202,6 +202,7 @@ def attacks(results: Results) -> dict:
         "head": HEAD,
         "rows": [line(name, metric_cells(row), strongest=name == strongest) for name, row in summary.iterrows()],
         "note": _attacks_note(results),
+        "lines": text.repetition_lines(results),
         "target_head": ["target", *HEAD[1:]],
         "targets": [line(f"{row.target}, {row.attack}", metric_cells(row)) for _, row in bold.iterrows()],
         "explained": [(name, ATTACKS[name].description if name in ATTACKS else "") for name in summary.index],
@@ -250,7 +251,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     hidden = ("data_fingerprint", "n_train_is_default")
     settings = [f"{name} {value}" for name, value in identity.items() if name not in hidden]
     seeds = f"every draw is seeded by (exp_idx {identity.get('exp_idx')}, role, index of the model)"
-    device = [training.get("device"), training.get("threads") and text.plural(training["threads"], "thread")]
+    device = [training.get("device"), training.get("threads") and plural(training["threads"], "thread")]
     versions = training.get("privacy", {}) | training.get("versions", {}) | attack.get("versions", {})
     n_canaries = training.get("privacy", {}).get("canaries")
     packages = ("python", "torch", "opacus", "numpy", "scipy", "scikit-learn")
@@ -270,7 +271,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     models = results.tables.get("models.csv")
     if models is not None and len(models):
         hours = models.seconds.sum() / 3600
-        rows.append(("training time", f"{hours:.2f} hours for {text.plural(len(models), 'model')}"))
+        rows.append(("training time", f"{hours:.2f} hours for {plural(len(models), 'model')}"))
     if "seconds" in attack:
         rows.append(("attack time", f"{attack['seconds']:.0f} seconds"))
     return [(name, str(value)) for name, value in rows if value]

@@ -5,7 +5,7 @@ A value that is NaN, because it is not defined (no threshold, or members alone),
 import os
 import sys
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import pandas as pd
 from lira.attacks.audits import COLUMNS, POOLED, refuted
 from lira.attacks.exposed import MIN_SHADOWS, share_identified
 from lira.attacks.metrics import FALSE_POSITIVE_RATES, MIN_PAIRS
-from lira.attacks.tables import PRIORS
+from lira.attacks.tables import PRIORS, curve_summary, spread_table
+from lira.errors import plural
 from lira.report.results import Results
 
 WIDTH = 80  # columns of the terminal
@@ -55,6 +56,11 @@ def intervals_note(summary: pd.DataFrame) -> str:
     return NO_INTERVALS if len(defined) and defined.accuracy_low.isna().all() else INTERVALS
 
 
+def rate_name(rate: str) -> str:
+    """1 % of 0.01, one of RATES."""
+    return f"{100 * float(rate):g} %"
+
+
 def rate(value: float, resolvable: bool = True) -> str:
     """A TPR at a low FPR; marked where the FPR is less than one non-member."""
     return "-" if isnan(value) else percent(value, 2) + ("" if resolvable else UNRESOLVED)
@@ -69,10 +75,6 @@ def counts(values: Collection[int]) -> str:
     return " to ".join(f"{count:,}" for count in sorted({min(values), max(values)}))
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def verdict(audit: pd.DataFrame, kind: str = "one-run") -> pd.Series | None:
     """The row of audit.csv of this kind that stands for all targets: the pooled one, or that of the only target."""
     rows = audit[audit.kind == kind]
@@ -81,13 +83,18 @@ def verdict(audit: pd.DataFrame, kind: str = "one-run") -> pd.Series | None:
 
 
 def audit_lines(
-    audit: pd.DataFrame, mechanism: pd.DataFrame | None = None, *, nominal: bool = False, elsewhere: bool = False
+    audit: pd.DataFrame,
+    mechanism: pd.DataFrame | None = None,
+    *,
+    nominal: bool = False,
+    elsewhere: bool = False,
+    strongest: str = "",
 ) -> list[str]:
     """The audit in three lines: the accountant's upper bound; with DP, what canaries show of the mechanism; what the
     attacks show of the published models. Then one line for each violation and for what is suspicious.
 
-    audit: audit.csv, in which later columns may be missing; mechanism: mechanism.csv; nominal, elsewhere: see
-    Results."""
+    audit: audit.csv, in which later columns may be missing; mechanism: mechanism.csv; nominal, elsewhere, strongest:
+    see Results. Where the guesses are not those of the strongest attack, the line says why."""
     audit = audit.reindex(columns=list(dict.fromkeys([*audit.columns, *COLUMNS])))
     upper = audit.epsilon_upper.max()
     if isnan(upper):
@@ -101,7 +108,8 @@ def audit_lines(
             f"its own training set.{known}",
             f"Mechanism: {_shown(audit, 'canary-') or NO_CANARIES}",
         ]
-    lines.append(f"Published model: {_shown(audit, '') or 'not audited; no shadow was scored as the target.'}")
+    published = _shown(audit, "") or "not audited; no shadow was scored as the target."
+    lines.append(f"Published model: {published}{_other_attacks(audit, strongest)}")
     return [*lines, *_violations(audit, mechanism), *_suspicious(audit)]
 
 
@@ -123,6 +131,20 @@ def _shown(audit: pd.DataFrame, prefix: str) -> str:
     elif not whatever.epsilon_lower > 0:
         text += " No leakage is detected, which does not prove that there is none."
     return text
+
+
+def _other_attacks(audit: pd.DataFrame, strongest: str) -> str:
+    """Why the guesses of the samples' bounds are not those of the strongest attack; empty where they are."""
+    whatever, gaussian = verdict(audit, "one-run"), verdict(audit, "f-dp")
+    named = [] if whatever is None or isnan(whatever.epsilon_lower) else [whatever.attack]
+    named += [gaussian.attack] if named and gaussian is not None and gaussian.mu_lower > 0 else []
+    others = dict.fromkeys(attack for attack in named if attack != strongest)
+    if not strongest or not others:
+        return ""
+    return (
+        f" The guesses are those of {' and '.join(others)}, not of {strongest}: the audit takes the attack that proves "
+        "the largest bound on the held-out shadows, and the table marks the one with the highest AUC there."
+    )
 
 
 def _guesses(row: pd.Series) -> str:
@@ -205,23 +227,63 @@ def report(results: Results, page: Path) -> str:
     """What attack_lira.py prints at its end. page: the path of report.html."""
     lines = [f"{page}: the report; tables, scores and figures lie beside it", "", headline(results)]
     lines.append(terminal_table(results.summary, results.strongest, colour=has_colours()))
-    lines += [textwrap.fill(line, WIDTH) for line in member_share(results)]
-    lines += ["", *(textwrap.fill(line, WIDTH) for line in exposed_lines(results))]
-    if "audit.csv" in results.tables:
-        audit, mechanism = (results.tables.get(name) for name in ("audit.csv", "mechanism.csv"))
-        lines += ["", audit_summary(audit, mechanism, nominal=results.nominal, elsewhere=results.elsewhere)]
-    elif results.target_files:
-        lines += ["", textwrap.fill(f"No lower bound on epsilon. {results.missing['audit.csv']}", WIDTH)]
+    lines += wrapped(member_share(results))
+    audit = audit_of(results) if "audit.csv" in results.tables else []
+    if not audit and results.target_files:
+        audit = [f"No lower bound on epsilon. {results.missing['audit.csv']}"]
+    for group in (repetition_lines(results), curve_lines(results), exposed_lines(results), audit):
+        lines += ["", *wrapped(group)] if group else []
     return "\n".join(lines)
 
 
-def audit_summary(
-    audit: pd.DataFrame, mechanism: pd.DataFrame | None = None, *, nominal: bool = False, elsewhere: bool = False
-) -> str:
-    """audit_lines() for the terminal, wrapped at WIDTH columns."""
-    return "\n".join(
-        textwrap.fill(line, WIDTH) for line in audit_lines(audit, mechanism, nominal=nominal, elsewhere=elsewhere)
+def wrapped(lines: Iterable[str]) -> list[str]:
+    """For the terminal: at most WIDTH columns each."""
+    return [textwrap.fill(line, WIDTH) for line in lines]
+
+
+def audit_of(results: Results) -> list[str]:
+    """audit_lines() of a run with an audit.csv."""
+    return audit_lines(
+        results.tables["audit.csv"],
+        results.tables.get("mechanism.csv"),
+        nominal=results.nominal,
+        elsewhere=results.elsewhere,
+        strongest=results.strongest,
     )
+
+
+def repetition_lines(results: Results) -> list[str]:
+    """What --leave-one-out shows of the highlighted attacks, if it was asked for."""
+    table, rate = results.tables.get("leave_one_out.csv"), results.lowest_rate
+    if table is None:
+        return []
+    spread, tpr, figures = spread_table(table), f"tpr_at_fpr_{rate}", []
+    for attack in (name for name in results.highlighted if name in spread.index):
+        row = spread.loc[attack]
+        figures.append(
+            f"{attack} accuracy {row.accuracy:.1%} ± {row.accuracy_std:.1%}, AUC {row.auc:.3f} ± {row.auc_std:.3f}, "
+            f"TPR at {rate_name(rate)} FPR {row[tpr]:.2%} ± {row[f'{tpr}_std']:.2%}"
+        )
+    n_shadows = plural(table.target.nunique(), "shadow")
+    return [f"Over {n_shadows}, each attacked as the target (mean ± standard deviation): {'; '.join(figures)}."]
+
+
+def curve_lines(results: Results) -> list[str]:
+    """What --curve shows, as far as it was asked for: of the highlighted attacks, one line each."""
+    table = results.tables.get("curve.csv")
+    if table is None:
+        return []
+    lines, summary, rate = [], curve_summary(table), results.lowest_rate
+    for attack in results.highlighted:
+        rows = summary[summary.attack == attack]
+        if len(rows):
+            sizes, accuracies = map(str, rows.shadows), map(percent, rows.accuracy)
+            rates = (percent(value, 2) for value in rows[f"tpr_at_fpr_{rate}"])
+            lines.append(
+                f"With {', '.join(sizes)} shadows, {attack}: accuracy {', '.join(accuracies)}; TPR at "
+                f"{rate_name(rate)} FPR {', '.join(rates)}."
+            )
+    return lines
 
 
 def member_share(results: Results) -> list[str]:
@@ -254,7 +316,8 @@ def terminal_table(summary: pd.DataFrame, strongest: str, *, colour: bool = Fals
     """The table of attacks, at most WIDTH columns wide.
 
     summary: as summary_table() returns it; strongest: the attack marked with * and, in colour, bold."""
-    table = [["attack", "accuracy [95 % interval]", "AUC", "TPR at 1 %", "0.1 % FPR"]]
+    first, second = map(rate_name, RATES[:2])
+    table = [["attack", "accuracy [95 % interval]", "AUC", f"TPR at {first} FPR", f"at {second}"]]
     for _, row in summary.iterrows():
         name = f"{row.attack} *" if row.attack == strongest else row.attack
         rates = [rate(row[f"tpr_at_fpr_{fpr}"], row[f"resolvable_at_{fpr}"]) for fpr in RATES[:2]]

@@ -46,6 +46,12 @@ def check_configs(folders: tuple[Path, ...], identity: Mapping) -> list[Path]:
         stored = identity if folder in missing else read_config(folder)["identity"]
         for field in {**stored, **identity}:
             if stored.get(field) != identity.get(field):
+                if field == "data_fingerprint":
+                    raise InputError(
+                        f"{folder / 'config.json'} was made with other data called {identity.get('dataset')}: their "
+                        "images or labels differ from those given now; give the old data, or the new data another "
+                        "name, or another --model-dir and --result-dir"
+                    )
                 raise InputError(
                     f"{folder / 'config.json'} was made with {field} = {stored.get(field)!r}, these flags and data "
                     f"give {identity.get(field)!r}; use the old value, or another --model-dir and --result-dir"

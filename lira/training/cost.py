@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from lira.errors import plural
 from lira.training.workers import Workers
 
 try:
@@ -117,7 +118,7 @@ def describe_cost(cost: Cost, seconds: Sequence[float], workers: Workers, *, fol
         wall = wall_clock_seconds(seconds, n, cost.slowdown if n > 1 else 1.0)
         disk = len(seconds) * cost.weights + min(n, len(seconds)) * cost.state
         memory = cost.memory * math.ceil(min(n, workers.local_size) / n_devices)
-        rows.append((f"{n} workers" if n > 1 else "1 worker", _duration(wall), _size(disk), _size(memory)))
+        rows.append((plural(n, "worker"), duration(wall), _size(disk), _size(memory)))
     rows.append(("available", "", f"{_size(disk_free)} free", _size(memory_total) if memory_total else "?"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -136,7 +137,7 @@ def wall_clock_seconds(seconds: Sequence[float], n_workers: int, slowdown: float
     return max(free_at)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{math.ceil(seconds / 60)} min"
 
 

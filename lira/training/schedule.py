@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 
-from lira.errors import InputError, log
+from lira.errors import InputError, log, plural
 from lira.storage.names import ROLES, Job, model_name
 from lira.storage.runs import Run
 from lira.training.workers import Workers
@@ -40,11 +40,16 @@ def turns(jobs: Sequence[Job], workers: Workers) -> Iterator[Job]:
         yield jobs[turn]
 
 
+def count_complete(n: int, n_models: int) -> str:
+    """3 of 24 models are complete."""
+    return f"{n} of {plural(n_models, 'model')} {'is' if n == 1 else 'are'} complete"
+
+
 def progress_so_far(jobs: Sequence[Job], run: Run) -> str:
     """How far training had come when it was stopped."""
     epochs = {model_name(*job): run.epochs_completed(*job) for job in jobs if not run.has_weights(*job)}
     saved = "".join(f", {name} is saved up to epoch {epoch}" for name, epoch in epochs.items() if epoch)
-    return f"{run.n_complete(jobs)} of {len(jobs)} models are complete{saved}"
+    return f"{count_complete(run.n_complete(jobs), len(jobs))}{saved}"
 
 
 def print_summary(jobs: Sequence[Job], all_jobs: Sequence[Job], run: Run, *, next_command: str) -> None:
@@ -52,14 +57,14 @@ def print_summary(jobs: Sequence[Job], all_jobs: Sequence[Job], run: Run, *, nex
 
     jobs: the models that were to be trained; all_jobs: those of the run; next_command: attacks it."""
     for role, rows in run.save_models_table().groupby("role", sort=False):
-        print(f"{role}: {len(rows)} models, test accuracy {rows.test_accuracy.mean():.1%} on average")
+        print(f"{role}: {plural(len(rows), 'model')}, test accuracy {rows.test_accuracy.mean():.1%} on average")
     failed = [job for job in jobs if not run.has_weights(*job)]
     for job in failed:
         log(f"failed: {run.failure(*job) or model_name(*job) + ' was not trained'}")
     if failed:
-        log(f"{len(failed)} of {len(jobs)} models failed: {format_models(failed)}")
+        log(f"{len(failed)} of {plural(len(jobs), 'model')} failed: {format_models(failed)}")
     elif (n_complete := run.n_complete(all_jobs)) < len(all_jobs):
-        print(f"this shard is complete; of the run, {n_complete} of {len(all_jobs)} models are")
+        print(f"this shard is complete; of the run, {count_complete(n_complete, len(all_jobs))}")
     else:
         print(f"next: {next_command}")
 
@@ -73,7 +78,7 @@ def require_models(jobs: Sequence[Job], run: Run, argv: Sequence[str], *, instea
         first, reason = run.weights_path(*missing[0]), run.failure(*missing[0])
         runs = ", ".join(sorted(path.parent.name for path in run.models.parent.glob("*/config.json")))
         raise InputError(
-            f"{len(missing)} of {len(jobs)} models missing, the first is {first}; {instead}train them with: "
+            f"{len(missing)} of {plural(len(jobs), 'model')} missing, the first is {first}; {instead}train them with: "
             f"python train_model.py {shlex.join(argv)}"
             + (f" (training failed: {reason})" if reason else "")
             + (f" (runs there: {runs})" if runs else "")

@@ -60,7 +60,7 @@ class Workers:
         if self.rank == first:
             self.store.set(step, "")
 
-    def finish(self, while_waiting: Callable[[], None]) -> None:
+    def finish(self, while_waiting: Callable[[], object]) -> None:
         """Wait until every worker has come here.
 
         If a worker left early, torchrun would take its exit status for that of all, and the agent of another machine
@@ -71,12 +71,12 @@ class Workers:
         else:
             self.store.set(f"left/{self.rank}", "")
 
-    def barrier(self, step: str, while_waiting: Callable[[], None] = lambda: None) -> None:
+    def barrier(self, step: str, while_waiting: Callable[[], object] = lambda: None) -> None:
         """Wait until all workers have come to this step. while_waiting(): called at every poll."""
         self.store.set(f"{step}/{self.rank}", "")
         self._wait({f"{step}/{rank}": rank for rank in range(self.size)}, while_waiting)
 
-    def _wait(self, done: Mapping[str, int], while_waiting: Callable[[], None] = lambda: None) -> None:
+    def _wait(self, done: Mapping[str, int], while_waiting: Callable[[], object] = lambda: None) -> None:
         """Poll until the store holds every key of `done`: key -> the rank that sets it.
 
         A worker may be stopped, or hang on its disk or GPU, and torchrun sees a living process. So the first of the

@@ -20,7 +20,9 @@ from tests.helpers.attack_inputs import inputs
 FDR = 0.1
 
 
-def attacked_run(folder, attack_inputs=None, *, names=("lira", "loss"), curve=True, images=True, identity=None) -> Run:
+def attacked_run(
+    folder, attack_inputs=None, *, names=("lira", "loss"), curve=True, leave_one_out=False, images=True, identity=None
+) -> Run:
     """A run with the tables of an attack on attack_inputs, written as attack_lira.py writes them. identity: of the run
     that was attacked, in config.json; None for scores from elsewhere."""
     attack_inputs = attack_inputs or inputs(n_targets=2, n_shadows=6, images=images)
@@ -29,7 +31,7 @@ def attacked_run(folder, attack_inputs=None, *, names=("lira", "loss"), curve=Tr
         names=names,
         convention="lira",
         fdr=FDR,
-        with_leave_one_out=False,
+        with_leave_one_out=leave_one_out,
         with_curve=curve,
         quiet=True,
     )

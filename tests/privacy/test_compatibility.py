@@ -14,6 +14,7 @@ from lira.privacy.compatibility import (
     TensorHooks,
     changed_entry,
     check_network,
+    describe_replaced,
     replace_batch_norm,
     untrained_state,
 )
@@ -23,7 +24,11 @@ from tests.helpers.networks import mixing
 
 @pytest.mark.parametrize(("name", "n_layers"), [("ResNet18", 20), ("WRN28-2", 25)])
 def test_batch_norm_becomes_group_norm(name, n_layers):
-    model = replace_batch_norm(resnet(name, num_classes=10, in_channels=3))
+    given = resnet(name, num_classes=10, in_channels=3)
+    model = replace_batch_norm(given)
+    first = {"ResNet18": "bn1, layer1.0.bn1, layer1.0.bn2", "WRN28-2": "layer1.0.bn1, layer1.0.bn2, layer1.1.bn1"}[name]
+    line = f"GroupNorm in place of {n_layers} BatchNorm2d layers ({first}, {n_layers - 3} more)"
+    assert describe_replaced(given, model) == line
     assert not [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert sum(isinstance(layer, nn.GroupNorm) for layer in model.modules()) == n_layers
     assert ModuleValidator.validate(model, strict=True) == []
@@ -33,6 +38,7 @@ def test_batch_norm_becomes_group_norm(name, n_layers):
 def test_network_without_batch_norm_is_unchanged():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     assert replace_batch_norm(model) is model
+    assert describe_replaced(model, model) == ""
 
 
 class OwnBatchNorm(nn.BatchNorm2d):

@@ -198,7 +198,7 @@ def test_the_audit_is_that_of_audit_csv(tmp_path):
     (tmp_path / "audit.csv").write_text("\n".join([columns, *rows]) + "\n")
     part = section(page_of(run), "epsilon")
     lines = [text(line) for line in part.iter("p") if line.get("class") != "note"]
-    assert lines == audit_lines(pd.read_csv(tmp_path / "audit.csv"))
+    assert lines == audit_lines(pd.read_csv(tmp_path / "audit.csv"), strongest=results.read(run).strongest)
     assert table(part)[1:] == [
         ["target_00", "one-run|lira", "1.23", "2.50", "8.50", "1e-05", "11 of 12|40 audited", "-"],
         ["target_01", "one-run|lira", "-", "-", "-", "0", "10 of 10|40 audited", "-"],

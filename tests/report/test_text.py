@@ -1,5 +1,6 @@
-"""The table of the terminal, and the text of the audit."""
+"""The table of the terminal, the sentences that terminal and page share, and the text of the audit."""
 
+import statistics
 import sys
 from types import SimpleNamespace
 
@@ -11,8 +12,22 @@ from lira.attacks import tables
 from lira.attacks.audits import POOLED
 from lira.attacks.held_out import AttackResult
 from lira.attacks.registry import ATTACKS
-from lira.report.text import WIDTH, audit_lines, audit_summary, has_colours, terminal_table, verdict
-from tests.helpers.attack_inputs import N, inputs_and_results, truths
+from lira.report import html, results
+from lira.report.text import (
+    WIDTH,
+    audit_lines,
+    curve_lines,
+    has_colours,
+    repetition_lines,
+    report,
+    terminal_table,
+    verdict,
+    wrapped,
+)
+from tests.helpers.attack_inputs import N, inputs, inputs_and_results, truths
+from tests.helpers.report import attacked_run
+
+FORMS = ("{:.1%}".format, "{:.2%}".format)
 
 
 def summary_of(attack_inputs, results):
@@ -24,7 +39,7 @@ def summary_of(attack_inputs, results):
 def test_the_table_has_the_numbers_of_the_summary(n_targets):
     summary = summary_of(*inputs_and_results(n_targets=n_targets, attacks=["lira", "loss"]))
     lines = terminal_table(summary, "loss").splitlines()
-    assert " ".join(lines[0].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % 0.1 % FPR"
+    assert " ".join(lines[0].split()) == "attack accuracy [95 % interval] AUC TPR at 1 % FPR at 0.1 %"
     assert set(lines[1]) == {"-"}
     assert len(lines) == 7
     for line, name in zip(lines[2:4], ("lira", "loss"), strict=True):
@@ -93,6 +108,37 @@ def test_colours_are_for_terminals_with_colours(monkeypatch):
         monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda is_terminal=is_terminal: is_terminal))
         monkeypatch.setattr("os.environ", {"TERM": "xterm"} | environment)
         assert has_colours() == expected
+
+
+def test_leave_one_out_and_the_curve_are_said(tmp_path):
+    run = attacked_run(tmp_path, inputs(n_shadows=10), names=("lira", "loss"), leave_one_out=True)
+    read = results.read(run)
+    table, (line,) = pd.read_csv(tmp_path / "leave_one_out.csv"), repetition_lines(read)
+    assert line.startswith("Over 10 shadows, each attacked as the target (mean ± standard deviation): ")
+    for attack in read.highlighted:
+        rows = table[table.attack == attack]
+        (accuracy, auc, tpr), names = rows[["accuracy", "auc", "tpr_at_fpr_0.01"]].to_numpy().T, len(rows)
+        assert names == 10
+        spread = [statistics.stdev(values) for values in (accuracy, auc, tpr)]
+        assert (
+            f"{attack} accuracy {accuracy.mean():.1%} ± {spread[0]:.1%}, AUC {auc.mean():.3f} ± {spread[1]:.3f}, "
+            f"TPR at 1 % FPR {tpr.mean():.2%} ± {spread[2]:.2%}"
+        ) in line
+    points = pd.read_csv(tmp_path / "curve.csv").groupby(["attack", "shadows"])[["accuracy", "tpr_at_fpr_0.01"]].mean()
+    assert len(curve_lines(read)) == len(read.highlighted)
+    for attack, said in zip(read.highlighted, curve_lines(read), strict=True):
+        values = points.loc[attack]
+        accuracies, rates = (", ".join(map(form, values[column])) for column, form in zip(values, FORMS, strict=True))
+        assert said == f"With 4, 8, 10 shadows, {attack}: accuracy {accuracies}; TPR at 1 % FPR {rates}."
+    page = html.report_page(read, {})
+    for said in (line, *curve_lines(read)):
+        assert said in page
+        assert said in " ".join(report(read, tmp_path).split())
+
+
+def test_without_leave_one_out_and_curve_nothing_is_said(tmp_path):
+    read = results.read(attacked_run(tmp_path, curve=False))
+    assert repetition_lines(read) == curve_lines(read) == []
 
 
 # --- the audit -----------------------------------------------------------------------------------------------------
@@ -170,6 +216,15 @@ def test_the_row_of_a_kind_is_the_pooled_one_or_the_only_one():
     assert verdict(rows("one-run", [0.5], [8.0]), "f-dp") is None
 
 
+def test_guesses_of_another_attack_than_the_strongest_are_explained():
+    audit = pd.concat([rows("one-run", [0.5], [8.0]), f_dp("f-dp", [0.5], [8.0], 0.2).assign(attack="rmia")])
+    explained = " The guesses are those of {}, not of {}: the audit takes the attack that proves the largest bound on "
+    for strongest, others in (("lira", "rmia"), ("rmia", "lira"), ("loss", "lira and rmia")):
+        assert explained.format(others, strongest) in audit_lines(audit, strongest=strongest)[2]
+    same = audit.assign(attack="lira")
+    assert audit_lines(same, strongest="lira") == audit_lines(same)
+
+
 def test_each_violation_is_named():
     refuting = dict(p_value=[0.001, 0.5, 0.5], significance=0.0125)
     audit = pd.concat(
@@ -225,6 +280,6 @@ def test_targets_without_a_bound_are_not_counted():
 
 def test_the_audit_is_wrapped_for_the_terminal():
     table = private([9.0, 0.5], [8.0, 8.0], pooled=9.0)
-    lines = audit_summary(table).splitlines()
+    lines = "\n".join(wrapped(audit_lines(table))).splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert " ".join(lines) == " ".join(audit_lines(table))

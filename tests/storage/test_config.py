@@ -37,8 +37,7 @@ def test_without_a_record_nothing_is_created(tmp_path, folders):
 @pytest.mark.parametrize("record", [None, {}])
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("lr_step", 5), ("target_inclusion", "coin"), ("data_fingerprint", "e" * 64), ("lr", 0.05000001),
-     ("n_train", 477), ("something_new", 1)],
+    [("lr_step", 5), ("target_inclusion", "coin"), ("lr", 0.05000001), ("n_train", 477), ("something_new", 1)],
 )  # fmt: skip
 def test_other_settings_are_named(run, folders, field, value, record):
     before = (run.models / "config.json").read_bytes()
@@ -46,6 +45,13 @@ def test_other_settings_are_named(run, folders, field, value, record):
     assert f"{field} = {IDENTITY.get(field)!r}" in line
     assert f"these flags and data give {value!r}" in line
     assert (run.models / "config.json").read_bytes() == before
+
+
+def test_other_data_of_the_same_name_are_named_without_digests(run, folders):
+    line = input_error_line(open_run, *folders, IDENTITY | {"data_fingerprint": "e" * 64}, name=run.name)
+    assert f"config.json was made with other data called {IDENTITY['dataset']}: their images or labels differ" in line
+    assert "eeee" not in line
+    assert "ffff" not in line
 
 
 def test_results_of_other_settings_are_not_overwritten(run, folders, tmp_path):
