@@ -15,6 +15,7 @@ from lira.data.readers import read_digits
 from lira.storage.targets import folder_name
 from tests.helpers import networks
 from tests.helpers.datasets import arrays
+from tests.helpers.documents import python
 from tests.helpers.report import skip_figures
 from tests.helpers.scripts import TINY_RUN, call, contents, rejected, run_folders, stamps
 
@@ -322,27 +323,13 @@ def test_a_page_is_written_again_from_the_results(shadows_alone, monkeypatch):
 
 # --- another framework -----------------------------------------------------------------------------------------------
 
-FOREST = """
-import numpy as np
-from sklearn.datasets import load_breast_cancer
-from sklearn.ensemble import RandomForestClassifier
-
-x, label = load_breast_cancer(return_X_y=True)
-member = np.random.default_rng(0).random((21, len(x))) < 0.5  # a target and 20 shadows: what each is trained on
-member[2::2] = ~member[1::2]  # shadows in pairs: each sample is in half of them
-forests = [RandomForestClassifier(random_state=0).fit(x[rows], label[rows]) for rows in member]
-probabilities = np.array([forest.predict_proba(x) for forest in forests])
-probabilities = probabilities.clip(0.005, 0.995)  # half a vote of 100 trees: without it, the rounding error
-np.savez("forest.npz", probabilities=probabilities, member=member, label=label)
-"""
-
 
 @pytest.mark.parametrize("clip", [True, False])
 def test_a_random_forest_is_attacked_by_its_probabilities(clip, tmp_path, monkeypatch):
-    """The lines of the README, with fewer models. Samples of which all trees are sure are scored like the others."""
+    """The lines of docs/api.md, with fewer models. Samples of which all trees are sure are scored like the others."""
     skip_figures(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    lines = FOREST.replace("(21,", "(9,").replace("random_state=0", "30, random_state=0")
+    lines = python("docs/api.md", "RandomForest").replace("(21,", "(9,").replace("random_state=0", "30, random_state=0")
     exec(lines if clip else "".join(line for line in lines.splitlines(keepends=True) if ".clip(" not in line), {})
     argv = ["--scores", "forest.npz", "--target-inclusion", "coin", "--attacks", "lira,ratio,loss", "--quiet"]
     called = call(attack_lira.main, argv)

@@ -18,7 +18,7 @@ from lira.errors import InputError
 from lira.privacy import canaries
 from lira.privacy.audit import Mechanism
 from lira.privacy.canaries import OUTLIER, PER_TENSOR, Canaries, allocate, audit_step, number
-from tests.helpers.scripts import ROOT
+from tests.helpers.documents import python
 
 C = 0.5
 CLAIMED = Mechanism(sigma=0.8, sample_rate=0.2, steps=50)
@@ -202,7 +202,5 @@ def test_the_ten_lines_audit_a_step_right_or_broken(make, sigma, monkeypatch, ca
     assert scopes == (["all", "weight", "bias"] if sigma < 1 else [])
 
 
-def test_the_readmes_have_the_same_lines():
-    for name in ("README.md", "README.ja.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        assert textwrap.indent(LINES, "    ") in text
+def test_the_documentation_has_the_same_lines():
+    assert python("docs/privacy.md", "audit_step") == LINES
