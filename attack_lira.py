@@ -38,7 +38,7 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
     from common import prepare
     from lira.attacks.inputs import AttackInputs
     from lira.attacks.run import run_attacks
-    from lira.report import html, text
+    from lira.report import html, terminal
     from lira.report.results import exposed_images
     from lira.storage.attack_set import complete_attack, one_attack
     from lira.storage.canaries import load_canaries
@@ -64,7 +64,7 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
         run = results_beside(run, flags.own_targets) if flags.own_targets else run
         given = flags.scores if flags.scores and Path(flags.scores).is_file() else None
         with complete_attack(run.results, source_of_file("--scores", given) if given else None):
-            print(text.report(*html.write(run)))
+            print(terminal.report(*html.write(run)))
         return
 
     if not (config.run.n_runs or flags.own_targets):
@@ -164,7 +164,7 @@ def attack(config: Config, argv: Sequence[str], locks: ExitStack) -> None:
     seconds = time.monotonic() - start
     info = {"data": description, "seconds": seconds, "fdr": flags.fdr}
     attack_set.save(tables, arrays, attacked_by | info)
-    print(text.report(*html.write(run)))
+    print(terminal.report(*html.write(run)))
 
 
 def _training_flags(argv: Sequence[str]) -> list[str]:

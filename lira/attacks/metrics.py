@@ -353,6 +353,21 @@ def estimate_tpr(score: np.ndarray, member: np.ndarray, rate: float, *, strict: 
     return Estimate(tpr, centre, max(0.0, centre - float(below)), min(1.0, centre + float(beyond)), influence)
 
 
+def most_shown(n_members: np.ndarray, n_nonmembers: np.ndarray, rate: float | None = None) -> float:
+    """The low end of the interval of the accuracy, or of the TPR at an FPR of `rate`, over T targets if an attack made
+    no error: the most that so many samples can show.
+
+    n_members, n_nonmembers: int (T,). Models that do not vary and targets whose errors are independent: where they are
+    not, less can be shown."""
+    ends = []
+    for n_in, n_out in zip(n_members, n_nonmembers, strict=True):
+        member = np.arange(n_in + n_out) < n_in
+        score = member.astype(np.float64)
+        estimate = estimate_accuracy(score, member, 0.5) if rate is None else estimate_tpr(score, member, rate)
+        ends.append(1.0 - estimate.low)
+    return 1.0 - float(np.hypot.reduce(ends)) / len(ends)
+
+
 def pooled_accuracy(n_correct: np.ndarray | int, n_guesses: np.ndarray | int) -> tuple[float, float, float]:
     """(accuracy, low, high) over several targets together: all guesses as one Clopper-Pearson sample.
 

@@ -11,6 +11,7 @@ import pandas as pd
 from lira.attacks import exposed
 from lira.attacks.inputs import AttackInputs
 from lira.attacks.metrics import (
+    FALSE_POSITIVE_RATES,
     METRICS,
     auc,
     estimate_accuracy,
@@ -129,6 +130,22 @@ def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
             rows.append((attack, class_name, *accuracy, mean_auc, n_guesses))
     columns = ["attack", "class", "accuracy", "accuracy_low", "accuracy_high", "auc", "n_guesses"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def lowest_resolved_rate(summary: pd.DataFrame) -> str | None:
+    """The lowest FPR that the samples of all attacks and targets resolve, as in the names of columns; None: not one.
+
+    summary: summary_table()."""
+    rates = [f"{rate:g}" for rate in sorted(FALSE_POSITIVE_RATES)]
+    return next((rate for rate in rates if summary[f"resolvable_at_{rate}"].all()), None)
+
+
+def exceeds_guessing(row: pd.Series, metric: str, guessing: float) -> bool | None:
+    """Whether the interval of a metric lies above what guessing gives; None without an interval.
+
+    row: of summary_table(). The interval is two-sided: attacks that reveal nothing exceed guessing in 2.5 % of runs."""
+    low = row[f"{metric}_low"]
+    return None if np.isnan(low) else bool(low > guessing)
 
 
 def curve_summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 from lira.errors import plural
 from lira.report import figures, sections, text
 from lira.report.figures import Panel
-from lira.report.plots import ROC_SIZE, guessing_accuracy, intervals, min_rate
+from lira.report.plots import ROC_SIZE, intervals, min_rate
 from lira.report.results import Results
 
 MAX_LABEL = 34  # characters that fit beside a line of the legend
@@ -73,7 +73,7 @@ def page(runs: list[Results]) -> dict:
     """All that compare.html fills in, except the figure and the folder."""
     names, strongest = labels(runs), [run.summary.loc[run.strongest] for run in runs]
     letters = [_letter(number) for number in range(len(runs))]
-    guessing = max(map(guessing_accuracy, runs))
+    guessing = max(run.guessing for run in runs)
     accuracies = [f"{text.accuracy(row)} in {name}" for name, row in zip(names, strongest, strict=True)]
     bounds = [_epsilon(run) for run in runs]
     has_bounds = not np.isnan(bounds).all()

@@ -126,12 +126,6 @@ def classes_table(results: Results) -> pd.DataFrame | None:
     return scored.sort_values("accuracy", ascending=False, kind="stable")
 
 
-def guessing_accuracy(results: Results) -> float:
-    """Accuracy of guessing with nothing but the share of members: the larger of the two shares."""
-    counts = results.tables["attack.csv"][["n_members", "n_nonmembers"]].sum()
-    return counts.max() / counts.sum()
-
-
 def _classes(results: Results) -> list[Panel]:
     table = classes_table(results)
     if table is None or len(table) < 2:
@@ -141,7 +135,7 @@ def _classes(results: Results) -> list[Panel]:
     alt += f"to {least['class']} {text.percent(least.accuracy)}."
     if len(table) > MAX_CLASSES:
         table = pd.concat([table.iloc[: MAX_CLASSES // 2], table.iloc[-MAX_CLASSES // 2 :]])
-    draw = partial(figures.classes, table=table, guessing=guessing_accuracy(results))
+    draw = partial(figures.classes, table=table, guessing=results.guessing)
     return [Panel(draw, alt, (4.6, 0.9 + 0.24 * len(table)))]
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from lira.attacks.exposed import MIN_SHADOWS
-from lira.attacks.metrics import FALSE_POSITIVE_RATES, roc
-from lira.attacks.tables import strongest_attack, summary_table
+from lira.attacks.metrics import roc
+from lira.attacks.tables import lowest_resolved_rate, strongest_attack, summary_table
 from lira.errors import CONTROL, CorruptedFile, InputError, one_line
 from lira.storage.attack_set import load_file, load_record
 from lira.storage.checksums import digest
@@ -72,11 +72,9 @@ class Results:
         return strongest_attack(self.tables["attack.csv"])
 
     @cached_property
-    def lowest_rate(self) -> str:
-        """The lowest FPR that the samples of every attack resolve, as in the names of columns; the highest, where they
-        resolve none."""
-        rates = [f"{rate:g}" for rate in sorted(FALSE_POSITIVE_RATES)]
-        return next((rate for rate in rates if self.summary[f"resolvable_at_{rate}"].all()), rates[-1])
+    def lowest_rate(self) -> str | None:
+        """lowest_resolved_rate() of attack.csv."""
+        return lowest_resolved_rate(self.summary)
 
     @property
     def highlighted(self) -> list[str]:
@@ -97,6 +95,12 @@ class Results:
         """(members, samples) of all targets together."""
         counts = self.tables["attack.csv"].drop_duplicates("target")[["n_members", "n_nonmembers"]].sum()
         return int(counts.n_members), int(counts.sum())
+
+    @property
+    def guessing(self) -> float:
+        """Accuracy of guessing with nothing but the share of members: the larger of the two shares."""
+        n_members, n_samples = self.n_members
+        return max(n_members, n_samples - n_members) / n_samples
 
     @property
     def target_models(self) -> pd.DataFrame:

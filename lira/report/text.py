@@ -1,13 +1,9 @@
-"""How numbers are formatted, the text of the audit, and what attack_lira.py prints at the end.
+"""How numbers are formatted, and the sentences that terminal and page share: audit, exposure, repetitions.
 
 A value that is NaN, because it is not defined (no threshold, or members alone), is printed as a dash."""
 
-import os
-import sys
-import textwrap
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from math import isnan
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +16,7 @@ from lira.attacks.tables import PRIORS, curve_summary, spread_table
 from lira.errors import plural
 from lira.report.results import Results
 
-WIDTH = 80  # columns of the terminal
 RATES = tuple(f"{rate:g}" for rate in FALSE_POSITIVE_RATES)  # as in the names of columns: tpr_at_fpr_0.01
-BOLD, PLAIN = "\033[1m", "\033[0m"
 UNRESOLVED = "†"
 UNRESOLVED_NOTE = f"{UNRESOLVED} not resolvable with so few non-members: this is the TPR at FPR 0"
 MAX_SHARE = 0.55  # of members, or of non-members: above it the accuracy is explained
@@ -223,24 +217,6 @@ def shares_identified(results: Results) -> list[tuple[float, float]]:
     return [(prior, share_identified(p_value, results.attack_info["fdr"], prior)) for prior in PRIORS]
 
 
-def report(results: Results, page: Path) -> str:
-    """What attack_lira.py prints at its end. page: the path of report.html."""
-    lines = [f"{page}: the report; tables, scores and figures lie beside it", "", headline(results)]
-    lines.append(terminal_table(results.summary, results.strongest, colour=has_colours()))
-    lines += wrapped(member_share(results))
-    audit = audit_of(results) if "audit.csv" in results.tables else []
-    if not audit and results.target_files:
-        audit = [f"No lower bound on epsilon. {results.missing['audit.csv']}"]
-    for group in (repetition_lines(results), curve_lines(results), exposed_lines(results), audit):
-        lines += ["", *wrapped(group)] if group else []
-    return "\n".join(lines)
-
-
-def wrapped(lines: Iterable[str]) -> list[str]:
-    """For the terminal: at most WIDTH columns each."""
-    return [textwrap.fill(line, WIDTH) for line in lines]
-
-
 def audit_of(results: Results) -> list[str]:
     """audit_lines() of a run with an audit.csv."""
     return audit_lines(
@@ -254,7 +230,7 @@ def audit_of(results: Results) -> list[str]:
 
 def repetition_lines(results: Results) -> list[str]:
     """What --leave-one-out shows of the highlighted attacks, if it was asked for."""
-    table, rate = results.tables.get("leave_one_out.csv"), results.lowest_rate
+    table, rate = results.tables.get("leave_one_out.csv"), results.lowest_rate or RATES[0]
     if table is None:
         return []
     spread, tpr, figures = spread_table(table), f"tpr_at_fpr_{rate}", []
@@ -273,7 +249,7 @@ def curve_lines(results: Results) -> list[str]:
     table = results.tables.get("curve.csv")
     if table is None:
         return []
-    lines, summary, rate = [], curve_summary(table), results.lowest_rate
+    lines, summary, rate = [], curve_summary(table), results.lowest_rate or RATES[0]
     for attack in results.highlighted:
         rows = summary[summary.attack == attack]
         if len(rows):
@@ -288,46 +264,10 @@ def curve_lines(results: Results) -> list[str]:
 
 def member_share(results: Results) -> list[str]:
     """What unequal numbers of members and non-members do to the accuracy; empty where they are about equal."""
-    n_members, n_samples = results.n_members
-    guessing = max(n_members, n_samples - n_members) / n_samples
+    (n_members, n_samples), guessing = results.n_members, results.guessing
     if guessing <= MAX_SHARE:
         return []
     return [
         f"{n_members:,} of {n_samples:,} samples are members: guessing is {percent(guessing)} accurate, and thresholds "
         "take members and non-members as equally likely. AUC and TPR do not depend on this share."
     ]
-
-
-def has_colours() -> bool:
-    """Whether stdout is a terminal with colours that the user has not turned off (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def headline(results: Results) -> str:
-    """One line on the targets: their test accuracy or, without models, the data that the attack read."""
-    models = results.target_models
-    if not len(models):
-        return results.attack_info.get("data", results.name)
-    line = f"test accuracy {percent(models.test_accuracy.mean())}"
-    return f"{line} over {len(models)} targets" if len(models) > 1 else line
-
-
-def terminal_table(summary: pd.DataFrame, strongest: str, *, colour: bool = False) -> str:
-    """The table of attacks, at most WIDTH columns wide.
-
-    summary: as summary_table() returns it; strongest: the attack marked with * and, in colour, bold."""
-    first, second = map(rate_name, RATES[:2])
-    table = [["attack", "accuracy [95 % interval]", "AUC", f"TPR at {first} FPR", f"at {second}"]]
-    for _, row in summary.iterrows():
-        name = f"{row.attack} *" if row.attack == strongest else row.attack
-        rates = [rate(row[f"tpr_at_fpr_{fpr}"], row[f"resolvable_at_{fpr}"]) for fpr in RATES[:2]]
-        table.append([name, accuracy(row), number(row.auc, ".3f"), *rates])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    if colour:
-        lines = [f"{BOLD}{line}{PLAIN}" if f"{strongest} * " in line else line for line in lines]
-    lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
-    if any(UNRESOLVED in line for line in lines):
-        lines.append(UNRESOLVED_NOTE)
-    lines.append(intervals_note(summary))
-    return "\n".join([*lines, f"* {STRONGEST}; {counts(summary.n_guesses)} guesses per attack"])

@@ -254,3 +254,21 @@ def test_intervals_over_samples_alone_do_not_cover_the_mean_over_models():
     experiment = Shifted(2000, 10, distance=1.0, deviation=0.2)
     covered = experiment.coverage(attacks=40, seed=5, samples_alone=True)
     assert max(covered["accuracy, 3"], covered["auc, 3"]) < 0.7, "or the test above could not fail"
+
+
+def test_the_most_that_samples_can_show_is_the_low_end_of_an_attack_without_an_error():
+    """n of n trials show no more than 0.025 ** (1 / n); at a rate that may allow no non-member, nothing."""
+    assert metrics.most_shown(np.array([30]), np.array([20])) == pytest.approx(0.025 ** (1 / 50))
+    several = 1 - np.sqrt(sum((1 - 0.025 ** (1 / n)) ** 2 for n in (50, 60))) / 2
+    assert metrics.most_shown(np.array([30, 30]), np.array([20, 30])) == pytest.approx(several)
+    assert metrics.most_shown(np.array([30]), np.array([368]), 0.01) == pytest.approx(0.025 ** (1 / 30))
+    assert metrics.most_shown(np.array([30]), np.array([367]), 0.01) == 0.0, ".99 ** 367 is above .025"
+    generator = np.random.default_rng(0)
+    member = np.arange(800) < 400
+    for gap in (0.0, 1.0, 3.0, 9.0):
+        score = generator.normal(size=800) + gap * member
+        for rate, estimate in (
+            (0.01, metrics.estimate_tpr(score, member, 0.01)),
+            (None, metrics.estimate_accuracy(score, member, gap / 2)),
+        ):
+            assert estimate.low <= metrics.most_shown(np.array([400]), np.array([400]), rate)
