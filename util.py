@@ -351,9 +351,14 @@ def _check_values(groups: dict[str, Any]) -> None:
             check_range(item, value := getattr(group, item.name))
             if value == "" or value == ("",):  # of an unset variable of the shell; it would be taken for no flag at all
                 raise InputError(f"{flag_name(item)} is empty: give a value, or leave the flag out")
-    n_shadows = groups["run"].n_shadows
+    n_shadows, threads = groups["run"].n_shadows, groups["run"].threads
     if n_shadows % 2:
         raise InputError(f"--n-shadows must be even, shadows come in pairs: got {n_shadows}, use {n_shadows + 1}")
+    if threads:
+        from joblib import cpu_count  # here: slow to import. It counts by affinity and by the container's quota
+
+        if threads > 2 * (cores := cpu_count()):
+            raise InputError(f"--threads must be at most {2 * cores}, twice the {cores} cores here: got {threads}")
 
 
 def _check_contradictions(groups: dict[str, Any]) -> None:

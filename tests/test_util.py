@@ -56,6 +56,14 @@ def test_every_flag_sets_its_field():
     assert (config.run.model_dir, config.run.result_dir, config.run.shard) == ("b", "c", (2, 4))
 
 
+def test_more_threads_than_twice_the_cores_are_rejected(monkeypatch):
+    """10,000 would stop the machine. Counted are the cores that a container's quota leaves, not the machine's."""
+    monkeypatch.setattr("joblib.cpu_count", lambda: 3)
+    assert parse("--threads", "6").run.threads == 6
+    with pytest.raises(InputError, match=r"^--threads must be at most 6, twice the 3 cores here: got 7$"):
+        parse("--threads", "7")
+
+
 @pytest.mark.parametrize(
     ("short", "long", "value"),
     [

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import torch
 import torch.distributed as dist
+from joblib import cpu_count
 
 from lira.errors import warn
 
@@ -118,13 +119,16 @@ class Workers:
             signal.signal(signal.SIGTERM, before)
 
     def set_threads(self, threads: int | None) -> None:
-        """Use `threads` threads; with None, the workers of one machine divide its cores.
+        """Use `threads` threads; with None, the workers of one machine divide the cores that they may use.
 
-        OMP_NUM_THREADS above 1 was set by the user and is respected; torchrun sets 1 where it is unset."""
+        Cores are counted with the affinity that a scheduler sets and the quota of a container, where torch alone takes
+        all of the machine's. OMP_NUM_THREADS above 1 was set by the user and is respected; torchrun sets 1 where it is
+        unset."""
         if threads:
             torch.set_num_threads(threads)
-        elif self.local_size > 1 and os.environ.get("OMP_NUM_THREADS", "1") == "1":
-            torch.set_num_threads(max(1, _available_cores() // self.local_size))
+        elif os.environ.get("OMP_NUM_THREADS", "1") == "1":
+            limit = torch.get_num_threads() if self.local_size == 1 else cpu_count()
+            torch.set_num_threads(max(1, min(limit, cpu_count() // self.local_size)))
 
 
 def join_workers() -> Workers:
@@ -159,8 +163,3 @@ def agree_on_restart(store: dist.Store, rank: int, size: int, restarts: int) -> 
     restart_id = store.get(f"restart id/{number}").decode()
     store.add(f"{restart_id}/received", 1)
     return int(restart_id.split()[0]), restart_id
-
-
-def _available_cores() -> int:
-    """Cores that this process may use: a scheduler gives a job fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

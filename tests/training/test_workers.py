@@ -88,13 +88,14 @@ def test_every_restart_begins_with_empty_counters():
 
 @pytest.mark.parametrize(
     ("local_size", "omp_num_threads", "threads"),
-    [(1, "1", None), (2, "1", 4), (2, None, 4), (3, "1", 2), (16, "1", 1), (2, "3", None)],
+    [(1, None, 8), (1, "16", None), (2, "1", 4), (2, None, 4), (3, "1", 2), (16, "1", 1), (2, "3", None)],
 )
 def test_workers_divide_the_cores(local_size, omp_num_threads, threads, monkeypatch):
-    """On 8 cores; threads None = unchanged. torchrun sets OMP_NUM_THREADS=1 where it is unset."""
+    """On 8 of a machine's 64 cores; threads None = unchanged. torchrun sets OMP_NUM_THREADS=1 where it is unset."""
     calls = []
     monkeypatch.setattr(torch, "set_num_threads", calls.append)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(workers, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if omp_num_threads:
         monkeypatch.setenv("OMP_NUM_THREADS", omp_num_threads)
@@ -102,6 +103,17 @@ def test_workers_divide_the_cores(local_size, omp_num_threads, threads, monkeypa
     assert calls == ([threads] if threads else [])
     Workers(local_size=local_size).set_threads(1)
     assert calls[-1] == 1, "--threads overrides the environment"
+
+
+def test_a_single_worker_never_takes_more_threads_than_torch_would(monkeypatch):
+    """OMP_NUM_THREADS=1, or half of the logical cores where two share a physical one."""
+    calls = []
+    monkeypatch.setattr(torch, "set_num_threads", calls.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(workers, "cpu_count", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    Workers().set_threads(None)
+    assert calls == [1]
 
 
 def test_sigterm_stops_a_single_worker_like_ctrl_c():
