@@ -1,4 +1,5 @@
-"""The real scripts, killed at random times and on a full disk: is the result that of an uninterrupted run?
+"""The real scripts, killed or stopped at random times, on a full disk, without the other machine: is the result that
+of an uninterrupted run?
 
     python benchmarks/kills.py [seed]
 
@@ -8,6 +9,7 @@ import os
 import random
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,8 @@ FLAGS = shlex.split(
 )
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 PYTHON = [sys.executable]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+TORCHRUN = [*LAUNCHER, "--standalone"]
 KILLS = 10
 
 
@@ -86,6 +89,44 @@ def killed_workers(folder: Path, rng: random.Random, run_seconds: float) -> str:
     return f"{kills} x SIGKILL of one of 2 workers, exit status {process.returncode}"
 
 
+def stopped_worker(folder: Path, rng: random.Random, run_seconds: float) -> str:
+    """One of two workers is stopped by SIGSTOP; the other goes on. Killed in the end, it is started again."""
+    process = start([*TORCHRUN, "--max-restarts", "1"], folder)
+    while not (complete := list(folder.glob("model/*/*[0-9].pt"))):
+        time.sleep(0.1)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    stopped = int(rng.choice(workers))
+    os.kill(stopped, signal.SIGSTOP)
+    time.sleep(2 * run_seconds)
+    n_more = len(list(folder.glob("model/*/*[0-9].pt"))) - len(complete)
+    os.kill(stopped, signal.SIGKILL)
+    process.communicate()
+    return f"SIGSTOP of one of 2 workers: the other completes {n_more} models; killed: exit status {process.returncode}"
+
+
+def port_in_use(folder: Path, rng: random.Random, run_seconds: float) -> str:
+    """torchrun's port belongs to another process."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        status = finish([*LAUNCHER, "--nnodes", "1", "--master-addr", "127.0.0.1", "--master-port", port], folder)
+    return f"port in use: exit status {status}, {_and_then(folder)}"
+
+
+def missing_node(folder: Path, rng: random.Random, run_seconds: float) -> str:
+    """The second of two machines never comes: torchrun waits for as long as its join_timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"127.0.0.1:{server.getsockname()[1]}"
+    rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-conf", "join_timeout=10"]
+    status = finish([*LAUNCHER, "--nnodes", "2", *rendezvous], folder)
+    return f"a machine that never comes: exit status {status}, {_and_then(folder)}"
+
+
+def _and_then(folder: Path) -> str:
+    """How much the failed launch wrote; afterwards the run is completed without torchrun."""
+    n_files = sum(path.is_file() for path in folder.rglob("*"))
+    return f"{n_files} files written, afterwards exit status {finish(PYTHON, folder)}"
+
+
 def full_disk(folder: Path, rng: random.Random, run_seconds: float) -> str:
     """A disk of 14 MB where up to 23 MB are needed, then a larger one. Requires permission to mount."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(folder)]
@@ -109,7 +150,7 @@ def main() -> None:
         seconds = time.monotonic() - begin
         print(f"uninterrupted: {seconds:.1f} s", flush=True)
         expected, status = outcome(uninterrupted), 0
-        for interrupted in (killed, killed_workers, full_disk):
+        for interrupted in (killed, killed_workers, stopped_worker, port_in_use, missing_node, full_disk):
             folder = Path(parent) / interrupted.__name__
             folder.mkdir()
             summary = interrupted(folder, rng, seconds)

@@ -57,11 +57,13 @@ IMAGES = "500,000 images of 8 x 8"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="case", help=f"of: {', '.join([*SCORES, IMAGES])}")
+    cases = parser.parse_args().cases or [*SCORES, IMAGES]
+    if unknown := set(cases) - {*SCORES, IMAGES}:
+        parser.error(f"no case is called {', '.join(unknown)}")
     with tempfile.TemporaryDirectory() as folder:
-        print(
-            f"{'imports alone':42} {peak_mb([sys.executable, '-c', 'import attack_lira, common, pandas'])[0]:6,.0f} MB"
-        )
-        for case in parser.parse_args().cases:
+        peak, _ = peak_mb([sys.executable, "-c", "import attack_lira, common, pandas"])
+        print(f"{'imports alone':42} {peak:6,.0f} MB", flush=True)
+        for case in cases:
             measure(case, Path(folder))
 
 
