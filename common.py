@@ -463,7 +463,10 @@ class Trainer:
                     with self._autocast():
                         logits = model(x)
                     loss = F.cross_entropy(logits.float(), y)
-                    loss.backward()
+                    if self.private:
+                        self.private.backward(loss, len(index))
+                    else:
+                        loss.backward()
                     with torch.no_grad():
                         loss_sum += loss.detach() * len(index)
                         n_correct += (logits.argmax(1) == y).sum()

@@ -10,20 +10,17 @@ the arithmetic of the network's forward and backward pass. outside: the share of
 backward or optimizer step. Without --dataset the images are noise of CIFAR's shape: speed does not depend on them."""
 
 import argparse
-import multiprocessing
-import resource
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from alternating import alternate, now, peak_memory
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -102,12 +99,6 @@ def our_epoch(task: Task) -> Callable[[], float]:
     return epoch
 
 
-def now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 # --- the plain loop ------------------------------------------------------------------------------------------------
 
 
@@ -166,40 +157,25 @@ def plain_epoch(task: Task, workers: int) -> Callable[[], float]:
 # --- rounds --------------------------------------------------------------------------------------------------------
 
 
-def loop_process(loop: str, task: Task, pipe: Connection) -> None:
-    """One epoch for every True received; sends (images/s, share outside, peak memory in bytes)."""
+def prepare_loop(loop: str, task: Task) -> Callable[[], tuple[float, float, int]]:
+    """An epoch; returns (images/s, share outside, peak memory in bytes)."""
     torch.set_num_threads(task.threads)
     workers = LOOPS[loop]
     epoch = our_epoch(task) if workers is None else plain_epoch(task, workers)
-    while pipe.recv():
+
+    def measure() -> tuple[float, float, int]:
         start = now(task.device)
         inside = epoch()
         seconds = now(task.device) - start
-        pipe.send((task.batches * task.batch_size / seconds, 1 - inside / seconds, peak_memory(task.device)))
+        return task.batches * task.batch_size / seconds, 1 - inside / seconds, peak_memory(task.device)
 
-
-def peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return measure
 
 
 def compete(task: Task, rounds: int) -> dict:
-    """One row of the table: every loop warmed up, then `rounds` epochs of each, alternating."""
-    spawn, pipes, measured, limits = multiprocessing.get_context("spawn"), {}, [], []
-    for loop in LOOPS:
-        pipes[loop], remote = spawn.Pipe()
-        spawn.Process(target=loop_process, args=(loop, task, remote)).start()
-    for number in range(rounds + 1):
-        by_loop = {}
-        for loop, pipe in pipes.items():
-            pipe.send(True)
-            by_loop[loop] = pipe.recv()
-        if number:  # the first round is the warm-up
-            measured.append(by_loop)
-            limits.append(matrix_rate(task.device))
-    for pipe in pipes.values():
-        pipe.send(False)
+    """One row of the table."""
+    loops = {loop: (loop, task) for loop in LOOPS}
+    measured, limits = alternate(prepare_loop, loops, rounds, after_each=lambda: matrix_rate(task.device))
     rate = {loop: statistics.median(by_loop[loop][0] for by_loop in measured) for loop in LOOPS}
     arithmetic, limit = flops(task), max(limits)
     return {

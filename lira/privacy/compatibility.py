@@ -1,4 +1,4 @@
-"""Networks for DP-SGD: GroupNorm instead of BatchNorm, per-sample gradients, and the check of a network."""
+"""Networks for DP-SGD: GroupNorm instead of BatchNorm, and the check of a network."""
 
 import io
 from copy import deepcopy
@@ -6,11 +6,11 @@ from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
-from opacus.grad_sample import GradSampleModule
 from opacus.validators import ModuleValidator
 from torch import nn
 
 from lira.errors import InputError, one_line, plural
+from lira.privacy.per_sample import PerSampleGradients, per_sample_gradients
 
 
 def replace_batch_norm(model: nn.Module) -> nn.Module:
@@ -51,10 +51,9 @@ def describe_replaced(model: nn.Module, private: nn.Module) -> str:
 
 def check_network(model: nn.Module, shape: tuple[int, int, int]) -> None:
     """Raises InputError unless, in training mode, the logits of an image depend on that image alone, nothing but the
-    trained weights can change, and the mean of the per-sample gradients is torch's gradient. Draws no random numbers.
+    trained weights can change, and the sum of the per-sample gradients is torch's gradient. Draws no random numbers.
     model: from replace_batch_norm(), not usable afterwards; shape: (C, H, W)."""
     x = torch.rand((3, *shape), generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
-    model = model.to(memory_format=torch.channels_last)  # as in training
     before = untrained_state(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -62,9 +61,12 @@ def check_network(model: nn.Module, shape: tuple[int, int, int]) -> None:
             logits_in_other_batch = model(x[[0, 2]])
         torch.manual_seed(0)
         try:
-            PerSampleGradients(model)
+            private = PerSampleGradients(model)
             logits = model(x[[0, 1]])
-            F.cross_entropy(logits, torch.zeros(2, dtype=torch.int64)).backward()
+            loss = F.cross_entropy(logits, torch.zeros(2, dtype=torch.int64), reduction="sum")
+            private.backward(loss, retain_graph=True)
+            private.disable_hooks()
+            loss.backward()
         except Exception as error:  # a user's layers may raise anything under per-sample gradients
             _reject(f"per-sample gradients fail: {one_line(error)}")
     if not torch.allclose(logits[0], logits_in_other_batch[0], rtol=1e-3, atol=1e-5):
@@ -95,11 +97,11 @@ def _bits(value: Any) -> bytes:
 
 
 def _check_gradient(model: nn.Module, name: str, weight: Any) -> None:
-    """weight.grad: torch's mean gradient of two images; weight.grad_sample: Opacus's gradients of each."""
+    """weight.grad: torch's gradient of two images; weight.grad_sample: the gradients of each."""
     if weight.grad is None:
         _reject(f"weight {name} takes no part in training: take it out, or freeze it")
-    grad_sample = weight.grad_sample
-    if grad_sample is not None and torch.allclose(grad_sample.mean(0), weight.grad, rtol=1e-2, atol=1e-5):
+    gradients = per_sample_gradients(weight)
+    if gradients and torch.allclose(gradients.weighted_sum(torch.ones(2)), weight.grad, rtol=1e-2, atol=2e-5):
         return
     layer = model.get_submodule(name.rpartition(".")[0])
     remedy = "let its layer alone use it"
@@ -110,29 +112,3 @@ def _check_gradient(model: nn.Module, name: str, weight: Any) -> None:
 
 def _reject(reason: str) -> NoReturn:
     raise InputError(f"no differential privacy with this network, {reason}; change it, or add --disable-dp")
-
-
-class TensorHooks:
-    """Mixin: two corrections to Opacus's modes with hooks. Backward hooks are on the outputs of the layers, not on the
-    layers: a network may then change an output in place, as torchvision's residual blocks do. And the layers' inputs
-    are copied out of channels_last memory, for which Opacus's gradients of convolutions are silently wrong."""
-
-    def add_hooks(self: Any, **options: Any) -> None:
-        super().add_hooks(**options)  # type: ignore[misc]
-        for handle in self._module.autograd_grad_sample_hooks[1::2]:  # forward and backward hooks alternate
-            handle.remove()
-
-    def capture_activations_hook(self: Any, module: Any, forward_input: Any, forward_output: Any) -> None:
-        super().capture_activations_hook(module, forward_input, forward_output)  # type: ignore[misc]
-        if getattr(module, "activations", None):
-            # A copy always: of maps of one pixel contiguous() keeps the strides, which Opacus misreads.
-            copies = [inputs.clone(memory_format=torch.contiguous_format) for inputs in module.activations[-1]]
-            module.activations[-1] = copies
-        output = forward_output[0] if isinstance(forward_output, tuple) else forward_output
-        if module.training and output.requires_grad:
-            options = dict(loss_reduction=self.loss_reduction, batch_first=self.batch_first)
-            output.register_hook(lambda grad: self.capture_backprops_hook(module, None, (grad,), **options))
-
-
-class PerSampleGradients(TensorHooks, GradSampleModule):
-    """Opacus's mode "hooks", measured against the others in benchmarks/dp_modes.py. The model is called as before."""

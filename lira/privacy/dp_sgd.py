@@ -24,15 +24,17 @@ from lira.privacy import compatibility
 from lira.privacy.accounting import epsilon, min_noise_multiplier
 from lira.privacy.audit import Mechanism
 from lira.privacy.canaries import Canaries, number
+from lira.privacy.per_sample import PerSampleGradients, per_sample_gradients
 
 MAX_PRV_EPSILON = 20.0  # above it the grid of the PRV accountant takes gigabytes, and the guarantee means little
 
 
 class _Optimizer(DPOptimizer):
-    """Opacus's DPOptimizer with gradient canaries, if there are any, and five corrections: norms are computed in the
-    weights' precision (bf16 would round them, and so the sensitivity, by up to 0.4 %), clipped gradients are added
-    without TF32 for the same reason, an empty Poisson batch is a step of noise alone, the generator is a Noise, and
-    gradients have the memory layout of their weights, without which torch's fused optimizers are silently wrong."""
+    """Opacus's DPOptimizer with gradient canaries, if there are any, and these changes: it takes Gradients, whose norms
+    and sums are in fp32 (bf16 would round them, and so the sensitivity, by up to 0.4 %) and without TF32 for the same
+    reason, and lets go of them as soon as they are added; an empty Poisson batch is a step of noise alone; the
+    generator is a Noise; and gradients have the memory layout of their weights, without which torch's fused optimizers
+    are silently wrong."""
 
     canaries: Canaries | None = None
 
@@ -42,18 +44,29 @@ class _Optimizer(DPOptimizer):
             self.canaries.observe([p.grad for p in self.params], scale=self.expected_batch_size)
         return completes_step
 
-    def _get_flat_grad_sample(self, p: Any) -> torch.Tensor:
-        if p.grad_sample is None:
-            p.grad_sample = p.new_zeros(0, *p.shape)
-        elif p.grad_sample.dtype != p.dtype:
-            p.grad_sample = p.grad_sample.to(p.dtype)
-        return super()._get_flat_grad_sample(p)
+    def _get_flat_grad_sample(self, p: Any) -> Any:
+        return p.grad_sample
+
+    @property
+    def accumulated_iterations(self) -> int:
+        return 1
 
     def clip_and_accumulate(self) -> None:
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
-            super().clip_and_accumulate()
+            gradients = [per_sample_gradients(p) for p in self.params]
+            if present := [each.norms() for each in gradients if each]:
+                norms = torch.stack(present).square().sum(0).sqrt()
+                factors = (self.max_grad_norm / (norms + 1e-6)).clamp(max=1.0)
+            for p, of_images in zip(self.params, gradients, strict=True):
+                if p.summed_grad is None:
+                    p.summed_grad = torch.zeros_like(p)
+                elif not self._is_last_step_skipped:
+                    raise ValueError("zero_grad() must be called after each step: its sum would be used again")
+                if of_images:
+                    p.summed_grad += of_images.weighted_sum(factors)
+                p.grad_sample = None
         finally:
             torch.set_float32_matmul_precision(before)
 
@@ -197,7 +210,8 @@ class PrivateTraining:
         self._sampling = np.random.default_rng(sampling)
         self._noise = Noise(noise, next(model.parameters()).device)
         self._model, self._untrained = model, compatibility.untrained_state(model)
-        compatibility.PerSampleGradients(model).forbid_grad_accumulation()
+        self._gradients = PerSampleGradients(model)
+        self._gradients.forbid_grad_accumulation()
         self.optimizer = _Optimizer(
             optimizer,
             noise_multiplier=privacy.noise_multiplier,
@@ -210,6 +224,10 @@ class PrivateTraining:
         self.optimizer.canaries = self._make_canaries(canaries) if canaries else None
         self.optimizer.attach_step_hook(self._accountant.get_optimizer_hook_fn(privacy.sample_rate))
         self.parts = {"accountant": self._accountant, "privacy": self}
+
+    def backward(self, loss: torch.Tensor, n_images: int) -> None:
+        """The gradient of each of n images, whose mean loss this is, for the optimizer's next step."""
+        self._gradients.backward(loss * n_images)
 
     def check_weights(self) -> None:
         """Raises ModelError if anything but the trained weights has changed since the start, before they are saved."""

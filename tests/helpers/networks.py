@@ -47,6 +47,19 @@ def lazy(num_classes, in_channels):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
 
 
+def in_place_network():
+    """torchvision's ResNet18, which changes outputs in place, with the CIFAR stem and GroupNorm, in channels_last."""
+    import torchvision  # here: most tests do without, and without Opacus
+
+    from lira.privacy.compatibility import replace_batch_norm
+
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(num_classes=2)
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    return replace_batch_norm(model).to(memory_format=torch.channels_last)
+
+
 class Prepared(nn.Module):
     """A network on images prepared as in its own training: pixels from 0 to 1, minus 0.5, divided by 0.25."""
 

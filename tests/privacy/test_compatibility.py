@@ -3,15 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
-from opacus.grad_sample.utils import get_gsm_class
 from opacus.validators import ModuleValidator
 from torch import nn
 
 from lira.errors import InputError
 from lira.privacy.compatibility import (
-    PerSampleGradients,
-    TensorHooks,
     changed_entry,
     check_network,
     describe_replaced,
@@ -19,7 +15,7 @@ from lira.privacy.compatibility import (
     untrained_state,
 )
 from resnet import resnet
-from tests.helpers.networks import mixing
+from tests.helpers.networks import in_place_network, mixing
 
 
 @pytest.mark.parametrize(("name", "n_layers"), [("ResNet18", 20), ("WRN28-2", 25)])
@@ -158,51 +154,3 @@ def test_untrained_state_names_what_changed():
         assert changed_entry(model, before) == "image", "equal in value, not in bits"
         model.image[0, 0, 0] = float("nan")
         assert changed_entry(model, untrained_state(model)) is None
-
-
-# --- torchvision's residual blocks, which change outputs in place ---------------------------------------------------
-
-
-def in_place_network():
-    """torchvision's ResNet18 with the CIFAR stem and GroupNorm, in channels_last memory as in training."""
-    torch.manual_seed(0)
-    model = torchvision.models.resnet18(num_classes=2)
-    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, padding=1, bias=False)
-    model.maxpool = nn.Identity()
-    return replace_batch_norm(model).to(memory_format=torch.channels_last)
-
-
-@pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(0)
-    x = torch.rand(3, 3, 16, 16, generator=generator).to(memory_format=torch.channels_last)
-    return x, torch.tensor([0, 1, 0])
-
-
-def gradients_of_each_image(model, x, y):
-    """For each image alone: torch's gradients of all parameters."""
-    losses = (F.cross_entropy(model(x[i : i + 1]), y[i : i + 1]) for i in range(len(x)))
-    return [torch.autograd.grad(loss, list(model.parameters())) for loss in losses]
-
-
-def test_per_sample_gradients_are_those_of_a_loop_over_the_images(batch):
-    check_network(in_place_network(), (3, 16, 16))  # does not reject it
-    model = in_place_network()
-    expected = gradients_of_each_image(model, *batch)
-    private = PerSampleGradients(model)
-    F.cross_entropy(private(batch[0]), batch[1]).backward()
-    for (name, weight), gradients in zip(model.named_parameters(), zip(*expected, strict=True), strict=True):
-        each = torch.stack(gradients)
-        assert (weight.grad_sample - each).abs().max() <= 1e-4 * each.abs().max(), name
-
-
-def test_tensor_hooks_work_with_ghost_clipping(batch):
-    """benchmarks/dp_modes.py compares the modes."""
-    wrapper = type("Ghost", (TensorHooks, get_gsm_class("ghost")), {})
-    model = in_place_network()
-    expected = [
-        torch.stack([g.norm() for g in gradients]).norm() for gradients in gradients_of_each_image(model, *batch)
-    ]
-    private = wrapper(model, max_grad_norm=1.0)
-    F.cross_entropy(private(batch[0]), batch[1]).backward()
-    torch.testing.assert_close(private.get_norm_sample(), torch.stack(expected), rtol=1e-3, atol=0)
