@@ -36,7 +36,6 @@ from lira.privacy.mechanism import CanarySums, Estimate, Outcome, check_mechanis
 
 MAX_DEFAULT = 5000
 PER_TENSOR = 16  # at least so many, or all coordinates, in every tensor
-OUTLIER = 1e-4  # density, relative to the highest of the noise, of what neither hypothesis explains
 _SUMS = ("score", "total", "quiet_squares", "n_in", "total_in", "n_once", "n_in_epoch")
 
 Weights = Mapping[str, torch.Tensor]  # name -> trained weight, in the order of the optimizer's
@@ -85,6 +84,7 @@ class Canaries:
     def _place(self, tensor: np.ndarray, coordinate: np.ndarray) -> None:
         """tensor: int64 (M,), rising; coordinate: int64 (M,), into the flattened tensor."""
         self._tensor, self._coordinate = tensor, coordinate
+        self._tensor_index = torch.from_numpy(tensor).to(self._device)
         self._n_each = np.bincount(tensor, minlength=len(self._shapes)).tolist()
         self._index = [
             tuple(torch.from_numpy(axis).to(self._device) for axis in np.unravel_index(places, shape or (1,)))
@@ -111,20 +111,23 @@ class Canaries:
     def observe(self, sums: Sequence[torch.Tensor], *, scale: float = 1.0) -> None:
         """The noisy sums of this step, one per tensor, times the scale.
 
-        The log-likelihood ratio of a step, from y = sign noisy sum / C, is that of the mixture of N(1, sigma^2), with
-        the sampling rate, and N(0, sigma^2) against N(0, sigma^2); both with the density of an outlier, so that a
-        large sum of images, which the biases of a last layer can have, says little instead of anything."""
-        sigma, q = self._mechanism.sigma, self._mechanism.sample_rate
+        The log-likelihood ratio of a step, from y = sign noisy sum / C, is that of the mixture of N(1, v), with the
+        sampling rate, and N(0, v) against N(0, v). v is the mean of y^2 over the canaries of the tensor, and at least
+        sigma^2: where the images' sum is as large as in biases, a canary says little, and must not rank above the
+        others. y, all that the score takes, is what an attacker sees."""
+        q, in_sample, sums_of = self._mechanism.sample_rate, self._in_sample, self._sums
         y = self._gather(sums) * self._sign * (scale / self._max_grad_norm)
         x = y - self._images * self._sign / self._max_grad_norm
-        of_none, of_one = (torch.exp(-((y - mean) ** 2) / (2 * sigma**2)) for mean in (0.0, 1.0))
-        inside, sums_of = self._in_sample, self._sums
-        sums_of["score"] += torch.log((1 - q) * of_none + q * of_one + OUTLIER) - torch.log(of_none + OUTLIER)
+        squares = torch.stack([part.square().mean() for part in y.split(self._n_each)])
+        variance = squares.clamp(min=self._mechanism.sigma**2)[self._tensor_index]
+        taken, not_taken = math.log(q), math.log1p(-q) if q < 1 else -math.inf
+        ratio = taken + (2 * y - 1) / (2 * variance)
+        sums_of["score"] += torch.logaddexp(ratio, torch.full_like(ratio, not_taken))
         sums_of["total"] += x
-        sums_of["quiet_squares"] += torch.where(inside, 0.0, x**2)
-        sums_of["total_in"] += torch.where(inside, x, 0.0)
+        sums_of["quiet_squares"] += torch.where(in_sample, 0.0, x**2)
+        sums_of["total_in"] += torch.where(in_sample, x, 0.0)
         for name in ("n_in", "n_in_epoch"):
-            sums_of[name] += inside
+            sums_of[name] += in_sample
         self._n_steps += 1
         if self._n_steps % steps_per_epoch(q) == 0:
             sums_of["n_once"] += sums_of["n_in_epoch"] == 1
