@@ -13,6 +13,7 @@ from lira.attacks.inputs import AttackInputs
 from lira.attacks.metrics import (
     FALSE_POSITIVE_RATES,
     METRICS,
+    TAIL,
     auc,
     estimate_accuracy,
     evaluate_targets,
@@ -130,6 +131,13 @@ def classes_table(results: Sequence["AttackResult"], inputs: AttackInputs) -> pd
             rows.append((attack, class_name, *accuracy, mean_auc, n_guesses))
     columns = ["attack", "class", "accuracy", "accuracy_low", "accuracy_high", "auc", "n_guesses"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def classes_outside(table: pd.DataFrame, accuracy: float) -> tuple[int, float]:
+    """How many intervals of classes miss the accuracy of all classes together, and how many would by chance if all
+    were alike; as the intervals are wider than needed, rather fewer. table: rows of one attack in classes.csv."""
+    outside = (table.accuracy_low > accuracy) | (table.accuracy_high < accuracy)
+    return int(outside.sum()), 2 * TAIL * len(table)
 
 
 def lowest_resolved_rate(summary: pd.DataFrame) -> str | None:

@@ -9,7 +9,7 @@ import pandas as pd
 from lira.errors import plural
 from lira.report import figures, sections, text
 from lira.report.figures import Panel
-from lira.report.plots import ROC_SIZE, intervals, min_rate
+from lira.report.plots import intervals, min_rate, roc_size
 from lira.report.results import Results
 
 MAX_LABEL = 34  # characters that fit beside a line of the legend
@@ -17,12 +17,28 @@ HEAD = ["run", "test accuracy", "attack", *sections.HEAD[1:5]]
 
 
 def labels(runs: list[Results]) -> list[str]:
-    """A, B, C …, each with the parts of the run's name that not all runs share, if there are any."""
+    """A, B, C …, each with the parts of the run's name that not all runs share, if there are any. Of labels that are
+    too long, kinds of parts are left out in all that tell no two runs apart, those of the privacy last."""
     names = [run.name.split("_") for run in runs]
     shared = set(names[0]).intersection(*names)
-    differing = [" ".join(part for part in name if part not in shared) for name in names]
-    suffixes = [textwrap.shorten(parts, MAX_LABEL, placeholder=" …") for parts in differing]
+    suffixes = _shortened([[part for part in name if part not in shared] for name in names])
     return [f"{_letter(number)}: {suffix}" if suffix else _letter(number) for number, suffix in enumerate(suffixes)]
+
+
+def _shortened(labels: list[list[str]]) -> list[str]:
+    """labels: the parts of each."""
+    kinds = list(dict.fromkeys(_kind(part) for parts in labels for part in reversed(parts)))
+    for kind in sorted(kinds, key=lambda kind: kind in ("sigma", "eps")):
+        without = [[part for part in parts if _kind(part) != kind] for parts in labels]
+        n_before, n_after = (len(set(map(tuple, each))) for each in (labels, without))
+        if max(map(len, map(" ".join, labels))) > MAX_LABEL and n_after == n_before and all(without):
+            labels = without
+    return [textwrap.shorten(" ".join(parts), MAX_LABEL, placeholder=" …") for parts in labels]
+
+
+def _kind(part: str) -> str:
+    """lr of lr0.05."""
+    return part.rstrip("0123456789.")
 
 
 def _letter(number: int) -> str:
@@ -65,8 +81,8 @@ def plots(runs: list[Results]) -> dict[str, list[Panel]]:
     tpr = [f"{label} ({rows[label].attack}) {text.rate(rows[label]['tpr_at_fpr_0.01'])}" for label in curves]
     alt = f"ROC on logarithmic axes. TPR at 1 % FPR: {'; '.join(tpr)}; guessing 1 %."
     points, low = {label: intervals(row) for label, row in rows.items()}, min(map(min_rate, runs))
-    draw = partial(figures.roc, curves=curves, intervals=points, highlighted=list(curves), min_rate=low, columns=1)
-    return {"roc_log": [Panel(draw, alt, ROC_SIZE)]}
+    draw = partial(figures.roc, curves=curves, intervals=points, labelled=list(curves), min_rate=low, legend_below=True)
+    return {"roc_log": [Panel(draw, alt, roc_size(len(curves) + 1))]}
 
 
 def page(runs: list[Results]) -> dict:
@@ -74,14 +90,14 @@ def page(runs: list[Results]) -> dict:
     names, strongest = labels(runs), [run.summary.loc[run.strongest] for run in runs]
     letters = [_letter(number) for number in range(len(runs))]
     guessing = max(run.guessing for run in runs)
-    accuracies = [f"{text.accuracy(row)} in {name}" for name, row in zip(names, strongest, strict=True)]
+    accuracies = [f"{text.percent(row.accuracy)} ({name})" for name, row in zip(letters, strongest, strict=True)]
     bounds = [_epsilon(run) for run in runs]
     has_bounds = not np.isnan(bounds).all()
     return sections.accuracy_scale(list(zip(letters, strongest, strict=True)), guessing) | {
         "title": f"{plural(len(runs), 'run')} side by side",
         "runs": list(zip(letters, _folders(runs), strict=True)),
-        "accuracy": f"The attack is right in {'; '.join(accuracies)}; {text.percent(guessing)} is guessing.",
-        "head": [*HEAD, "epsilon at least", "at most"] if has_bounds else HEAD,
+        "accuracy": f"Right in {', '.join(accuracies)}; guessing: {text.percent(guessing)}.",
+        "head": [*HEAD, "epsilon at least", "guarantee"] if has_bounds else HEAD,
         "rows": [
             _row(name, run, row, pair if has_bounds else ())
             for name, run, row, pair in zip(names, runs, strongest, bounds, strict=True)

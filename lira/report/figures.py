@@ -22,11 +22,13 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from matplotlib.transforms import ScaledTranslation
 
 from lira.attacks.registry import ATTACKS
 
 # Light colour -> dark colour. First text, secondary text and grid. Then Okabe and Ito's palette, its yellow, grey and
-# black replaced by two of Tol's and a dark grey: distinguishable for the colour-blind, and in print.
+# black replaced by two of Tol's and a dark grey: distinguishable for the colour-blind, and in print. Then a grey for
+# each attack, and one for any other.
 INK, MUTED, GRID = "#1c1e21", "#5d636a", "#dddad2"
 DARK = {
     INK: "#e9e7e2", MUTED: "#9aa0a6", GRID: "#33363a",
@@ -34,9 +36,13 @@ DARK = {
     "#56b4e9": "#a5dbf8", "#4d4d4d": "#c8c8c8", "#882255": "#d67ba6", "#999933": "#c4c45f",
 }  # fmt: skip
 COLOURS = tuple(DARK)[3:]
+_SHADES = np.linspace(103, 163, len(ATTACKS) + 1).astype(int).tolist()
+GREYS = tuple("#" + 3 * f"{shade:02x}" for shade in _SHADES)
+DARK |= dict(zip(GREYS, reversed(["#" + 3 * f"{shade + 4:02x}" for shade in _SHADES]), strict=True))
 ACCENT, SECOND = COLOURS[:2]
 STYLES = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (1, 1.2)))
-MARKERS = dict(zip(ATTACKS, cycle("osD^vPX<>*"), strict=False))
+TAIL = 0.025  # of the scores, on either side of a histogram
+MARKERS = dict(zip(ATTACKS, cycle("osD^vPX<>*p"), strict=False))
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.5g}%")
 _FONTS = ("Noto Sans CJK JP", "Hiragino Sans", "Yu Gothic", "Noto Sans", "Arial Unicode MS")  # for class names
 _PDF_FIELDS = ("CreationDate", "Creator", "Producer")
@@ -53,21 +59,24 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Panel:
-    """draw(axes); alt: what it shows, in words and numbers; size: (width, height) in inches."""
+    """draw(axes); alt: what it shows, in words and numbers; size: (width, height) in inches; is_legend: of
+    the panels before it."""
 
     draw: Callable[[Axes], None]
     alt: str
     size: tuple[float, float] = (4.6, 3.2)
+    is_legend: bool = False
 
 
 def paper(panels: list[Panel], *, title: str, columns: int = 2) -> dict[str, bytes]:
     """The panels as one figure: suffix (".png", ".pdf") -> bytes. Without a date: equal figures are equal bytes."""
     with _style():
-        columns = min(columns, len(panels))
-        width, height = panels[0].size
-        rows = -(-len(panels) // columns)
-        figure = Figure(figsize=(width * columns, height * rows + 0.3), dpi=150, layout="constrained")
-        cells = figure.subplots(rows, columns, squeeze=False).ravel()
+        columns, width = min(columns, len(panels)), panels[0].size[0]
+        heights = [
+            max(panel.size[1] for panel in panels[start : start + columns]) for start in range(0, len(panels), columns)
+        ]
+        figure = Figure(figsize=(width * columns, sum(heights) + 0.3), dpi=150, layout="constrained")
+        cells = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).ravel()
         for axes, panel in zip(cells, panels, strict=False):
             panel.draw(axes)
         for axes in cells[len(panels) :]:
@@ -117,19 +126,36 @@ def _bytes(write: Callable[..., Any], **options: Any) -> bytes:
     return file.getvalue()
 
 
-def _line(attack: str, highlighted: Sequence[str]) -> dict[str, Any]:
-    """Colour, style and weight of an attack: the same in every figure, the highlighted ones bold."""
-    if attack in highlighted:
-        place = highlighted.index(attack)
+def _line(attack: str, labelled: Sequence[str]) -> dict[str, Any]:
+    """Colour, style and weight of an attack: the same in every figure; those that are not labelled grey and thin."""
+    if attack in labelled:
+        place = labelled.index(attack)
         colour, style = COLOURS[place % len(COLOURS)], STYLES[place % len(STYLES)]
-        return {"color": colour, "ls": style, "lw": 2.2, "zorder": 3 + 1 / (1 + place)}
+        return {"color": colour, "ls": style, "lw": 2.0, "zorder": 3 + 1 / (1 + place)}
     place = list(ATTACKS).index(attack) if attack in ATTACKS else len(ATTACKS)
-    return {"color": COLOURS[2 + place % (len(COLOURS) - 2)], "ls": STYLES[place % 4], "lw": 1.1, "zorder": 2}
+    shade = GREYS[5 * place % len(GREYS)]  # those next to each other, and those of one style, differ most
+    return {"color": shade, "ls": STYLES[place % len(STYLES)], "lw": 0.9, "zorder": 2}
 
 
-def _ordered(names: Iterable[str], highlighted: Sequence[str]) -> list[str]:
-    """The highlighted ones first: in the legend too."""
-    return sorted(names, key=lambda name: highlighted.index(name) if name in highlighted else len(highlighted))
+def _ordered(names: Iterable[str], labelled: Sequence[str]) -> list[str]:
+    """The labelled ones first: in the legend too."""
+    return sorted(names, key=lambda name: labelled.index(name) if name in labelled else len(labelled))
+
+
+def _legends(axes: Axes, *, labelled_below: bool = False) -> None:
+    """The legend of the labelled lines, in the corner or below the axes, and in small print below that of the grey."""
+    handles: list[Any] = axes.get_legend_handles_labels()[0]
+    figure: Any = axes.figure
+    inches = ScaledTranslation(0, -0.46, figure.dpi_scale_trans)  # ticks and label of the axis
+    below: dict[str, Any] = dict(loc="upper center", bbox_to_anchor=(0.46, 0), bbox_transform=axes.transAxes + inches)
+    labelled = below if labelled_below else dict(loc="lower right")
+    for grey, how in ((False, labelled), (True, below | dict(ncols=3, fontsize=7.5, labelcolor=MUTED))):
+        shown = [handle for handle in handles if (handle.get_color() in GREYS) == grey]
+        if shown:
+            how |= dict(handlelength=2.6, columnspacing=1.2, borderaxespad=0.3)
+            if axes.legend_ is not None:  # the next one would replace it
+                axes.add_artist(axes.legend_)
+            axes.legend(handles=shown, **how)
 
 
 def roc(
@@ -137,48 +163,56 @@ def roc(
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
     intervals: Mapping[str, list[tuple[float, ...]]],
     *,
-    highlighted: Sequence[str],
+    labelled: Sequence[str],
     min_rate: float | None = None,
-    columns: int = 3,
+    legend_below: bool = False,
 ) -> None:
     """The ROC of every attack.
 
     curves: name -> (fpr, tpr); intervals: name -> (fpr, tpr, tpr_low, tpr_high) of some points, NaN ends: none;
-    highlighted: drawn in bold; min_rate: start of logarithmic axes, None for linear ones; columns: of the legend."""
-    low = min_rate or 0
-    for attack in _ordered(curves, highlighted):
+    labelled: drawn in colours; min_rate: start of logarithmic axes, None for linear ones; legend_below: of labels too
+    long for the corner below guessing."""
+    low, high = (min_rate, min_rate**-0.01) if min_rate else (0.0, 1.01)  # room for half the width of a line
+    labelled = [name for name in labelled if name in curves]
+    for attack in _ordered(curves, labelled):
         fpr, tpr = curves[attack]
-        line = _line(attack, highlighted)
+        line = _line(attack, labelled)
         label = attack.replace("$", r"\$")
         axes.plot(np.append(fpr, 1), np.append(tpr, 1), label=label, drawstyle="steps-post", **line)
         for x, y, y_low, y_high in intervals.get(attack, []):
             if y >= low and y_high > y_low:
-                style: dict[str, Any] = dict(color=line["color"], lw=1.3, zorder=5)
+                style: dict[str, Any] = dict(color=line["color"], lw=1.3, zorder=5, clip_on=False)
                 axes.plot([x, x], [max(y_low, low), y_high], **style, solid_capstyle="butt")
                 axes.plot([x], [y], MARKERS.get(attack, "o"), ms=4, **style)
     axes.plot([low, 1], [low, 1], color=MUTED, lw=1, ls=(0, (1, 2)), label="guessing")
     if min_rate:
         axes.set(xscale="log", yscale="log")
-    axes.set(xlim=(low, 1), ylim=(low, 1), xlabel="false positive rate", ylabel="true positive rate")
+    axes.set(xlim=(low, high), ylim=(low, high), xlabel="false positive rate", ylabel="true positive rate")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PERCENT)
     axes.set_aspect("equal")
     axes.minorticks_off()
-    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.14), ncols=columns, columnspacing=1.2, handlelength=2.4)
+    _legends(axes, labelled_below=legend_below)
 
 
 def histogram(
-    axes: Axes, attack: str, members: np.ndarray, nonmembers: np.ndarray, thresholds: Collection[float]
+    axes: Axes,
+    attack: str,
+    members: np.ndarray,
+    nonmembers: np.ndarray,
+    thresholds: Collection[float],
+    *,
+    with_legend: bool = True,
 ) -> None:
     """The scores of one attack, those of all targets together, with the threshold of each target.
 
-    The outermost 2.5 % on either side are counted in the outermost bins: one extreme sample would flatten the rest."""
+    The outermost TAIL on either side are counted in the outermost bins: one extreme sample would flatten the rest."""
     axes.set_title(attack)
     scores = np.concatenate([members, nonmembers])
     if not len(scores):
         axes.set_title(f"{attack}: no scores")
         return
-    low, high = np.quantile(scores, [0.025, 0.975])
+    low, high = np.quantile(scores, [TAIL, 1 - TAIL])
     bins = np.linspace(low, high if high > low else low + 1, 61)
     for name, values, colour, style in (("non-members", nonmembers, SECOND, "--"), ("members", members, ACCENT, "-")):
         heights = np.histogram(np.clip(values, low, high), bins)[0]
@@ -191,26 +225,33 @@ def histogram(
     if defined and not visible:
         axes.set_title(f"{attack} (threshold {defined[0]:.3g})")
     axes.set(xlim=(bins[0], bins[-1]), xlabel="score: higher = more likely a member", ylabel="samples")
-    axes.legend(loc="best")
+    axes.set_ylim(0, 1.14 * axes.dataLim.ymax)  # room for the legend
+    if with_legend:
+        axes.legend(loc="upper center", ncols=3, columnspacing=1.2, borderaxespad=0.2)
 
 
-def curve(
-    axes: Axes, points: Mapping[str, pd.DataFrame], column: str, name: str, *, highlighted: Sequence[str]
-) -> None:
-    """A metric against the number of shadows.
+def curve(axes: Axes, points: Mapping[str, pd.DataFrame], column: str, name: str, *, labelled: Sequence[str]) -> None:
+    """A metric against the number of shadows; curve_legend() is its legend.
 
     points: attack -> table with the columns shadows, `column`, `column`_low and `column`_high; name: of the metric."""
     sizes = sorted({size for table in points.values() for size in table.shadows})
-    for attack in _ordered(points, highlighted):
-        table, line = points[attack], _line(attack, highlighted)
+    for attack in _ordered(points, labelled):
+        table, line = points[attack], _line(attack, labelled)
         axes.plot(table.shadows, table[column], marker=MARKERS.get(attack, "o"), ms=3.5, label=attack, **line)
-        if attack in highlighted:
+        if attack in labelled:
             axes.vlines(table.shadows, table[f"{column}_low"], table[f"{column}_high"], color=line["color"], lw=1.3)
     axes.set(xscale="log", xlabel="shadow models", ylabel=name)
     axes.set_xticks(sizes, labels=map(str, sizes), minor=False)
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(PERCENT)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=3, columnspacing=1.2, handlelength=2.4)
+
+
+def curve_legend(axes: Axes, attacks: Collection[str], *, labelled: Sequence[str]) -> None:
+    """The one legend of all panels of curve()."""
+    for attack in _ordered(attacks, labelled):
+        axes.plot([], [], marker=MARKERS.get(attack, "o"), ms=3.5, label=attack, **_line(attack, labelled))
+    axes.set_axis_off()
+    axes.legend(loc="center left", ncols=3, columnspacing=1.2, handlelength=2.6, borderaxespad=0)
 
 
 def reliability(axes: Axes, curves: Mapping[str, pd.DataFrame], errors: Mapping[str, float]) -> None:
@@ -218,26 +259,35 @@ def reliability(axes: Axes, curves: Mapping[str, pd.DataFrame], errors: Mapping[
     axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (1, 2)))
     for (name, bins), colour, style, marker in zip(curves.items(), COLOURS, STYLES, "os", strict=False):
         label = f"{name}, ECE {errors[name]:.3f}"
-        axes.plot(bins.p_member, bins.share, color=colour, ls=style, marker=marker, ms=3.5, lw=1.4, label=label)
-        axes.vlines(bins.p_member, bins.share_low, bins.share_high, color=colour, lw=1.3)
+        axes.plot(
+            bins.p_member, bins.share, color=colour, ls=style, marker=marker, ms=3.5, lw=1.4, label=label, clip_on=False
+        )
+        axes.vlines(bins.p_member, bins.share_low, bins.share_high, color=colour, lw=1.3, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="p_member", ylabel="share of members")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PERCENT)
     axes.set_aspect("equal")
-    axes.legend(loc="upper left")
+    axes.legend(loc="best")
 
 
-def classes(axes: Axes, table: pd.DataFrame, guessing: float) -> None:
+def classes(axes: Axes, table: pd.DataFrame, *, guessing: float, overall: float, n_left_out: int = 0) -> None:
     """Accuracy of one attack on each class, in the order of the table, with its interval.
 
-    table: rows of classes.csv; guessing: accuracy of guessing."""
-    y = np.arange(len(table))[::-1]
+    table: rows of classes.csv; guessing: accuracy of guessing; overall: of all classes together; n_left_out: classes
+    between the first and the second half of the table, where the axis has a break."""
+    y = np.arange(len(table))[::-1] + np.where(np.arange(len(table)) < len(table) // 2, 2 * bool(n_left_out), 0)
     axes.hlines(y, table.accuracy_low, table.accuracy_high, color=ACCENT, lw=1.6)
     axes.plot(table.accuracy, y, "o", color=ACCENT, ms=4.5)
     axes.axvline(guessing, color=MUTED, lw=1, ls=(0, (1, 2)))
+    axes.axvline(overall, color=MUTED, lw=1, ls=(0, (5, 2)))
+    if n_left_out:
+        middle = len(table) // 2 + 0.5
+        axes.axhspan(middle - 0.75, middle + 0.75, color=GRID, lw=0, zorder=3)  # over the vertical lines
+        centred: dict[str, Any] = dict(ha="center", va="center", color=INK, fontsize=8.5, zorder=4)
+        axes.text(0.5, middle, f"{n_left_out} classes between", transform=axes.get_yaxis_transform(), **centred)
     axes.set_yticks(y, labels=[shorten(name) for name in table["class"]], parse_math=False)
     axes.grid(axis="y", visible=False)
-    axes.set(xlabel="attack accuracy; dotted: guessing", ylim=(-0.7, len(table) - 0.3))
+    axes.set(xlabel="attack accuracy\n(dotted: guessing, dashed: all classes)", ylim=(-0.7, y[0] + 0.7))
     axes.xaxis.set_major_formatter(PERCENT)
 
 
@@ -258,7 +308,7 @@ def exposed(axes: Axes, rows: Sequence[Sequence[tuple[np.ndarray, str]]], titles
     axes.set_axis_off()
 
 
-def training(axes: Axes, logs: Mapping[str, pd.DataFrame], quantity: str) -> None:
+def training(axes: Axes, logs: Mapping[str, pd.DataFrame], quantity: str, *, with_legend: bool = True) -> None:
     """Loss or accuracy by epoch: each target as a line, the shadows as a band from their minimum to their maximum.
 
     logs: model name -> its log, as in result/<run>/train/*.csv."""
@@ -279,5 +329,5 @@ def training(axes: Axes, logs: Mapping[str, pd.DataFrame], quantity: str) -> Non
     axes.locator_params(axis="x", integer=True)
     if quantity == "accuracy":
         axes.yaxis.set_major_formatter(PERCENT)
-    if axes.get_legend_handles_labels()[0]:
+    if with_legend and axes.get_legend_handles_labels()[0]:
         axes.legend(loc="best")

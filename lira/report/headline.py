@@ -13,7 +13,7 @@ from lira.report.results import Results
 
 def parts(results: Results) -> list[str]:
     """The sentence on the strongest attack: text and the figures to be emphasized in turn, text first and last."""
-    noun = "an image" if results.settings or results.images else "a sample"
+    noun = "an image" if results.noun == "image" else "a sample"
     name = "lira, as published" if results.strongest == "lira" else results.strongest
     return _figures(
         results, results.strongest, f"Given {noun}, the strongest attack ({name}) is right in ", " of cases"

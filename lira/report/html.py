@@ -37,7 +37,11 @@ def render(template: str, **content: Any) -> str:
 def report_page(results: Results, panels: Mapping[str, list[Panel]]) -> str:
     """The page of one run. panels: as plots.plots() returns them."""
     on_page = [(plot, _section(plot, results, panels.get(plot.name, []))) for plot in PLOTS if plot.title]
-    reading = [(plot.name, plot.title, plot.reading) for plot, part in on_page if part["plots"] or part["images"]]
+    reading = [
+        (plot.name, part["title"], plot.reading)
+        for plot, part in on_page
+        if (part["plots"] or part["images"]) and not part["reading"]
+    ]
     epsilon = sections.epsilon(results)
     if epsilon["scale"]:
         reading.insert(0, ("epsilon", "Bounds on epsilon", sections.READING_EPSILON))
@@ -75,11 +79,13 @@ def _section(plot: Plot, results: Results, panels: list[Panel]) -> dict:
     if not (drawn or images or missing):
         missing = "The files of this run do not allow this figure."
     table = sections.classes(results) if plot.name == "classes" else None
-    caption = plot.caption.format(bold=" and ".join(results.highlighted), strongest=results.strongest)
+    words = plots.words(results)
+    caption = plot.caption.format(**words)
     if len(results.targets) > 1:
         caption += plot.caption_over_targets
     lines = text.curve_lines(results) if plot.name == "curve" else []
-    part = dict(id=plot.name, title=plot.title, caption=caption, lines=lines)
+    part = dict(id=plot.name, title=plot.title.format(**words), caption=caption, lines=lines)
+    part |= {"reading": plot.reading if len(drawn) == 1 else ""}  # beside a single figure
     return part | dict(plots=drawn, images=images, table=table, missing=missing)
 
 
@@ -87,7 +93,8 @@ def _embed(panel: Panel) -> dict:
     """What the template needs of one panel: SVGs for light and dark, size in CSS pixels, alt text."""
     light, dark = (_data_uri(svg.encode(), "image/svg+xml") for svg in figures.svg(panel))
     width, height = (round(96 * inches) for inches in panel.size)
-    return {"light": light, "dark": dark, "width": width, "height": height, "alt": panel.alt}
+    size = {"width": width, "height": height}
+    return {"light": light, "dark": dark, "alt": panel.alt, "is_legend": panel.is_legend} | size
 
 
 def _images(results: Results) -> list[dict]:
@@ -103,6 +110,7 @@ def _images(results: Results) -> list[dict]:
 def _image(member: Any, results: Results) -> dict:
     """member: a row of exposed_members()."""
     name, score = results.class_name(member.label), text.number(member.score, ".3g")
+    name = f"class {name}" if name.isdecimal() else name
     image, alt = results.images.get(member.sample), f"{name}, sample {member.sample}, score {score}"
     src = "" if image is None else _png(image)
     return {"src": src, "alt": alt, "name": name, "score": score, "sample": member.sample}

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 
 from lira.attacks.exposed import calibration_error, reliability_bins
-from lira.attacks.tables import curve_summary
+from lira.attacks.tables import classes_outside, curve_summary
 from lira.report import figures, text
 from lira.report.figures import Panel
 from lira.report.results import Results, exposed_members
 
-ROC_SIZE = (4.6, 5.0)
 MAX_CLASSES = 24  # of more, the figure has the most and the least exposed; the table of the page has all
 
 
@@ -34,6 +33,11 @@ def intervals(row: pd.Series) -> list[tuple[float, ...]]:
     return [(float(rate), *(row[f"tpr_at_fpr_{rate}{end}"] for end in ("", "_low", "_high"))) for rate in resolved]
 
 
+def roc_size(n_rows: int) -> tuple[float, float]:
+    """Inches of a ROC with so many rows of legend below it."""
+    return 4.6, 4.25 + 0.19 * n_rows
+
+
 def _roc(results: Results, *, log: bool) -> list[Panel]:
     summary = results.summary
     curves = {attack: curve for attack in summary.index if (curve := results.roc(attack))}
@@ -44,8 +48,9 @@ def _roc(results: Results, *, log: bool) -> list[Panel]:
     alt = f"ROC on {'logarithmic' if log else 'linear'} axes. TPR at 1 % FPR: {', '.join(tpr)}; guessing 1 %."
     points = {attack: intervals(summary.loc[attack]) for attack in results.highlighted} if log else {}
     low = min_rate(results) if log else None
-    draw = partial(figures.roc, curves=curves, intervals=points, highlighted=results.highlighted, min_rate=low)
-    return [Panel(draw, alt, ROC_SIZE)]
+    draw = partial(figures.roc, curves=curves, intervals=points, labelled=results.labelled, min_rate=low)
+    n_rows = -(-len(set(curves) - set(results.labelled)) // 3)
+    return [Panel(draw, alt, roc_size(n_rows))]
 
 
 def _histograms(results: Results) -> list[Panel]:
@@ -53,7 +58,7 @@ def _histograms(results: Results) -> list[Panel]:
     attacks = [*results.highlighted, *(name for name in results.summary.index if name not in results.highlighted)]
     if not any(map(results.scores, attacks)):
         return []
-    table, panels = results.tables["attack.csv"], []
+    table, panels = results.tables["attack.csv"], list[Panel]()
     for attack in attacks:
         pairs = results.scores(attack) or [(np.empty(0), np.empty(0, dtype=bool))]
         score, member = map(np.concatenate, zip(*pairs, strict=True))
@@ -63,7 +68,7 @@ def _histograms(results: Results) -> list[Panel]:
         alt = f"Scores of {attack}: the median is {medians[0]} for members and {medians[1]} for non-members; "
         alt += f"threshold {text.number(thresholds.mean(), '.3g')}{' on average' if len(thresholds) > 1 else ''}."
         draw = partial(figures.histogram, attack=attack, members=members, nonmembers=nonmembers, thresholds=thresholds)
-        panels.append(Panel(draw, alt, (4.6, 3.0)))
+        panels.append(Panel(partial(draw, with_legend=not panels), alt, (4.6, 3.0)))
     return panels
 
 
@@ -81,9 +86,11 @@ def _curves(results: Results) -> list[Panel]:
             if attack in results.highlighted
         ]
         alt = f"{name[0].upper()}{name[1:]} against the number of shadow models: {'; '.join(values)}."
-        draw = partial(figures.curve, points=points, column=column, name=name, highlighted=results.highlighted)
-        panels.append(Panel(draw, alt, (4.6, 4.0)))
-    return panels
+        draw = partial(figures.curve, points=points, column=column, name=name, labelled=results.labelled)
+        panels.append(Panel(draw, alt))
+    draw = partial(figures.curve_legend, attacks=points, labelled=results.labelled)
+    size = (4.6, 0.3 + 0.2 * -(-len(points) // 3))
+    return [*panels, Panel(draw, f"Colours of the {len(points)} attacks in both figures.", size, is_legend=True)]
 
 
 def _exposed(results: Results) -> list[Panel]:
@@ -114,7 +121,7 @@ def _reliability(results: Results) -> list[Panel]:
     errors = {name: calibration_error(bins) for name, bins in curves.items()}
     alt = "Share of members among samples of a p_member; mean distance from it: "
     alt += f"{', '.join(f'{name} {error:.3f}' for name, error in errors.items())}."
-    return [Panel(partial(figures.reliability, curves=curves, errors=errors), alt, (4.6, 4.6))]
+    return [Panel(partial(figures.reliability, curves=curves, errors=errors), alt, (4.6, 4.3))]
 
 
 def classes_table(results: Results) -> pd.DataFrame | None:
@@ -133,16 +140,37 @@ def _classes(results: Results) -> list[Panel]:
     most, least = table.iloc[0], table.iloc[-1]
     alt = f"Accuracy of {results.strongest} by class: from {most['class']} {text.percent(most.accuracy)} "
     alt += f"to {least['class']} {text.percent(least.accuracy)}."
-    if len(table) > MAX_CLASSES:
+    n_left_out = max(0, len(table) - MAX_CLASSES)
+    if n_left_out:
+        alt += f" {n_left_out} classes between are left out."
         table = pd.concat([table.iloc[: MAX_CLASSES // 2], table.iloc[-MAX_CLASSES // 2 :]])
-    draw = partial(figures.classes, table=table, guessing=results.guessing)
-    return [Panel(draw, alt, (4.6, 0.9 + 0.24 * len(table)))]
+    draw = partial(figures.classes, table=table, guessing=results.guessing, n_left_out=n_left_out)
+    draw = partial(draw, overall=results.summary.loc[results.strongest].accuracy)
+    return [Panel(draw, alt, (4.6, 1.1 + 0.24 * (len(table) + 2 * bool(n_left_out))))]
+
+
+def words(results: Results) -> dict[str, str]:
+    """What stands in braces in the titles and captions of PLOTS."""
+    attacks = {"labelled": text.listed(results.labelled), "bold": text.listed(results.highlighted)}
+    return attacks | {"strongest": results.strongest, "noun": results.noun, "by_chance": _by_chance(results)}
+
+
+def _by_chance(results: Results) -> str:
+    """How many classes lie outside the accuracy of all, and how many would by chance."""
+    table = classes_table(results)
+    if table is None or len(table) < 2:
+        return ""
+    outside, expected = classes_outside(table, results.summary.loc[results.strongest].accuracy)
+    return (
+        f"The intervals of {outside} of {len(table)} classes miss the accuracy of all classes; were all alike, about "
+        f"{expected:.3g} would by chance."
+    )
 
 
 def _training(results: Results) -> list[Panel]:
     if not results.logs:
         return []
-    panels = []
+    panels: list[Panel] = []
     for quantity, number in (("accuracy", text.percent), ("loss", "{:.3f}".format)):
         ends = []
         for role in ("target", "shadow"):
@@ -152,7 +180,8 @@ def _training(results: Results) -> list[Panel]:
                 span = " to ".join(dict.fromkeys((number(values.min()), number(values.max()))))
                 ends.append(f"{role}s {part} {span}")
         alt = f"{quantity.capitalize()} by epoch; at the end: {', '.join(ends)}."
-        panels.append(Panel(partial(figures.training, logs=results.logs, quantity=quantity), alt))
+        draw = partial(figures.training, logs=results.logs, quantity=quantity, with_legend=not panels)
+        panels.append(Panel(draw, alt))
     return panels
 
 
@@ -161,9 +190,8 @@ class Plot:
     """One figure: <name>.png and <name>.pdf in result/<run>/ and, with a title, the section <name> of the page.
 
     panels: [] where the files do not allow the figure; needs: the files of result/<run>/ that it is drawn from;
-    columns: of panels in the PNG and PDF; caption: with {bold} and {strongest} for the names of attacks;
-    caption_over_targets: added where there are several targets; reading: how to read it; n_on_page: panels on the page,
-    None for all."""
+    columns: of panels in the PNG and PDF; title, caption: with the words() of the run in braces; caption_over_targets:
+    added where there are several targets; reading: how to read it; n_on_page: panels on the page, None for all."""
 
     name: str
     panels: Callable[[Results], list[Panel]]
@@ -181,7 +209,7 @@ PLOTS = (
         "roc_log",
         partial(_roc, log=True),
         title="ROC on logarithmic axes",
-        caption="Bold: {bold}, with their 95 % intervals where the samples resolve them.",
+        caption="In colour: {labelled}; of {bold} with 95 % intervals where the samples resolve them.",
         caption_over_targets=" Mean over the targets.",
         reading="Each point is a threshold: to the right, the share of non-members taken for members; upwards, the "
         "share of members identified. The dotted diagonal is guessing; what matters for privacy is how far the curve "
@@ -195,10 +223,11 @@ PLOTS = (
         _histograms,
         columns=3,
         title="Scores of members and non-members",
-        caption="Scores of the target samples.",
+        caption=f"Scores of the target samples; the outermost {100 * figures.TAIL:g} % on either side are counted in "
+        "the outermost bins.",
         caption_over_targets=" All targets together.",
         reading="The more the two outlines overlap, the less the model reveals. The dotted line is the threshold, "
-        "fitted on the shadows; the outermost 2.5 % of the scores on either side are counted in the outermost bins.",
+        "fitted on the shadows.",
         n_on_page=lambda results: len(results.highlighted),
     ),
     Plot(
@@ -206,7 +235,7 @@ PLOTS = (
         _curves,
         needs=("curve.csv",),
         title="Accuracy against the number of shadows",
-        caption="Bold: {bold}, with 95 % intervals.",
+        caption="In colour: {labelled}, with 95 % intervals.",
         caption_over_targets=" All targets together.",
         reading="Where a curve still rises at its right end, an attacker with more shadow models would do better than "
         "this page says. Vertical lines are 95 % intervals.",
@@ -215,9 +244,9 @@ PLOTS = (
         "exposed",
         _exposed,
         needs=("samples.csv", "images.npz"),
-        title="The most and the least exposed images",
+        title="The most and the least exposed {noun}s",
         reading="The members with the highest scores beside those with the lowest, which look most like "
-        "non-members to the attack. Images that look unlike the rest of their class are usually the exposed ones.",
+        "non-members to the attack. Those that are unlike the rest of their class are usually the exposed ones.",
         n_on_page=lambda results: 0,  # the page has the images themselves, with a text for each
     ),
     Plot(
@@ -239,9 +268,10 @@ PLOTS = (
         _classes,
         needs=("classes.csv",),
         title="Exposure by class",
-        caption="Accuracy of {strongest} on the samples of each class.",
+        caption="Accuracy of {strongest} on the samples of each class. {by_chance}",
         reading="Each dot is the attack accuracy on one class, with its 95 % interval over the samples of the class, "
-        "the models taken as given; of many classes some deviate widely by chance alone.",
+        "the models taken as given. Of classes that are all alike, one in twenty intervals misses the accuracy of all "
+        "classes by chance.",
     ),
     Plot(
         "training",

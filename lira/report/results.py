@@ -78,8 +78,18 @@ class Results:
 
     @property
     def highlighted(self) -> list[str]:
-        """The attacks that the figures draw in bold: the strongest, and lira, which papers report."""
+        """The attacks of the headline: the strongest, and lira, which papers report."""
         return [name for name in dict.fromkeys([self.strongest, "lira"]) if name in self.summary.index]
+
+    @property
+    def labelled(self) -> list[str]:
+        """The attacks that the figures draw in colour: the highlighted ones, and loss, the simplest."""
+        return [name for name in dict.fromkeys([*self.highlighted, "loss"]) if name in self.summary.index]
+
+    @property
+    def noun(self) -> str:
+        """What the target samples are: of scores from elsewhere it is not known."""
+        return "image" if self.settings or self.images else "sample"
 
     @property
     def targets(self) -> list[str]:

@@ -12,9 +12,8 @@ from lira.report import headline, text
 from lira.report.plots import classes_table
 from lira.report.results import Results
 
-_RATES = list(map(text.rate_name, text.RATES))
 PROBABILITIES = (0.5, 0.9, 0.99)  # of membership, for the table of what changes with the share of members
-HEAD = ["attack", "accuracy", "AUC", f"TPR at {_RATES[0]} FPR", *(f"at {rate}" for rate in _RATES[1:])]
+HEAD = ["attack", "accuracy", "AUC", *(f"TPR at {text.rate_name(rate)} FPR" for rate in text.RATES)]
 AUDIT_KINDS = {  # of audit.csv -> their labels on the scale
     "canary-f-dp": "canaries, Gaussian",
     "canary-one-run": "canaries, any mechanism",
@@ -53,7 +52,8 @@ def title(results: Results) -> str:
 
 def subtitle(results: Results) -> str:
     table = results.tables["attack.csv"]
-    parts = [results.name, f"{plural(len(results.targets), 'target')}, {text.counts(table.shadows)} shadows"]
+    parts = [results.name] if results.settings else []
+    parts.append(f"{plural(len(results.targets), 'target')}, {text.counts(table.shadows)} shadows")
     models = results.target_models
     if len(models):
         parts.append(f"test accuracy {text.percent(models.test_accuracy.mean())}")
@@ -165,16 +165,21 @@ def epsilon(results: Results) -> dict:
                 NOT_FOR_PUBLICATION,
             ]
         return {"lines": lines, "rows": [], "head": [], "scale": None}
-    rows = []
+    guaranteed, rows = table.epsilon_upper.notna().any(), []
     for row in table.itertuples():
         guesses = cell(f"{row.n_correct:,} of {row.n_guesses:,}", f"{row.n_audited:,} audited")
-        bounds = (text.epsilon(value) for value in (row.epsilon_lower, row.epsilon_max, row.epsilon_upper))
-        p_value = text.number(getattr(row, "p_value", np.nan), ".2g")
-        rows.append(line(row.target, [cell(row.kind, row.attack), *bounds, f"{row.delta:g}", guesses, p_value]))
-    head = ["target", "bound", "epsilon at least", "could have shown", "at most", "delta", "correct guesses", "p-value"]
-    lines = text.audit_of(results)
-    private = not np.isnan(results.accounted_epsilon)
-    lines += [NOT_FOR_PUBLICATION] if private else []
+        cells: list[dict | str] = [
+            cell(row.kind, row.attack),
+            text.epsilon(row.epsilon_lower),
+            text.epsilon(row.epsilon_max),
+        ]
+        cells += [f"{row.delta:g}", guesses]
+        if guaranteed:
+            cells += [text.epsilon(row.epsilon_upper), text.number(getattr(row, "p_value", np.nan), ".2g")]
+        rows.append(line(row.target, cells))
+    head = ["target", "bound", "epsilon at least", "could have shown", "delta", "correct guesses"]
+    head += ["guarantee", "p-value"] if guaranteed else []
+    lines = text.audit_of(results) + ([NOT_FOR_PUBLICATION] if not np.isnan(results.accounted_epsilon) else [])
     return {"lines": lines, "rows": rows, "head": head, "scale": epsilon_scale(table)}
 
 
@@ -275,7 +280,8 @@ def provenance(results: Results) -> list[tuple[str, str]]:
 
 def threat(results: Results) -> dict:
     implication = IMPLICATION if results.settings else f"{IMPLICATION} {FROM_ELSEWHERE}"
-    return {"knows": KNOWS, "does_not_know": DOES_NOT_KNOW, "implication": implication}
+    lists = ([line.format(noun=results.noun) for line in lines] for lines in (KNOWS, DOES_NOT_KNOW))
+    return dict(zip(("knows", "does_not_know"), lists, strict=True)) | {"implication": implication}
 
 
 NOT_FOR_PUBLICATION = (
@@ -283,19 +289,19 @@ NOT_FOR_PUBLICATION = (
     "training images without noise: they are the auditor's, not for publication."
 )
 KNOWS = (
-    "which images might have been trained on, and their true labels",
+    "which {noun}s might have been trained on, and their true labels",
     "data of the same kind that the target was not trained on, enough to train models of its own (the shadows)",
     "how the target was trained: network, optimizer, epochs, privacy settings",
     "the target's outputs: its confidence in every class, for any number of queries",
 )
 DOES_NOT_KNOW = (
-    "which of the images the target was trained on",
+    "which of the {noun}s the target was trained on",
     "the target's weights, gradients or earlier states",
     "the rest of the target's training set",
 )
 IMPLICATION = (
     "An attacker who sees labels alone, or who cannot train models like this one, will usually do worse; one who also "
-    "knows the weights, or adds images to the training set, can do better. The figures hold for this training recipe "
+    "knows the weights, or adds to the training set, can do better. The figures hold for this training recipe "
     "and samples of this kind."
 )
 FROM_ELSEWHERE = "These scores were computed elsewhere; whether this threat model describes them is not known here."

@@ -2,7 +2,7 @@
 
 A value that is NaN, because it is not defined (no threshold, or members alone), is printed as a dash."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from math import isnan
 from typing import Any
 
@@ -48,6 +48,11 @@ def intervals_note(summary: pd.DataFrame) -> str:
     """What the intervals of summary_table() cover, or why there are none."""
     defined = summary[summary.accuracy.notna()]
     return NO_INTERVALS if len(defined) and defined.accuracy_low.isna().all() else INTERVALS
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def rate_name(rate: str) -> str:
@@ -253,10 +258,10 @@ def curve_lines(results: Results) -> list[str]:
     for attack in results.highlighted:
         rows = summary[summary.attack == attack]
         if len(rows):
-            sizes, accuracies = map(str, rows.shadows), map(percent, rows.accuracy)
+            sizes, accuracies = listed([*map(str, rows.shadows)]), map(percent, rows.accuracy)
             rates = (percent(value, 2) for value in rows[f"tpr_at_fpr_{rate}"])
             lines.append(
-                f"With {', '.join(sizes)} shadows, {attack}: accuracy {', '.join(accuracies)}; TPR at "
+                f"With {sizes} shadows, {attack}: accuracy {', '.join(accuracies)}; TPR at "
                 f"{rate_name(rate)} FPR {', '.join(rates)}."
             )
     return lines

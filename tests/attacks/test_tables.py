@@ -252,6 +252,15 @@ def test_a_target_without_a_threshold_makes_no_guesses():
     assert summary.auc == pytest.approx(auc(second.score, reference.member[1]), abs=1e-12)
 
 
+def test_classes_whose_interval_misses_the_accuracy_of_all_are_counted():
+    table = pd.DataFrame({"accuracy_low": [0.5, 0.6, 0.7, 0.2], "accuracy_high": [0.7, 0.8, 0.9, 0.59]})
+    assert tables.classes_outside(table, 0.6) == (2, pytest.approx(0.2))
+    rng, n_classes, n = np.random.default_rng(0), 2000, 100  # all alike: as many as are expected, or a little fewer
+    low, high = np.transpose([clopper_pearson(k, n) for k in rng.binomial(n, 0.6, n_classes)])
+    outside, expected = tables.classes_outside(pd.DataFrame({"accuracy_low": low, "accuracy_high": high}), 0.6)
+    assert 0.5 * expected < outside <= 1.1 * expected
+
+
 def test_the_strongest_attack_has_the_highest_mean_held_out_auc():
     phi, member = scores(13, n_targets=2, n_shadows=16, n_samples=400)
     results = attack_targets(phi, member, n_targets=2)

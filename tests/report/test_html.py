@@ -135,7 +135,7 @@ def test_the_table_of_attacks_is_that_of_attack_csv(tmp_path):
     rows = table(section(page_of(run), "attacks"))
     order = pd.read_csv(tmp_path / "attack.csv").attack.unique()
     strongest = results.read(run).strongest
-    assert rows[0] == ["attack", "accuracy", "AUC", "TPR at 1 % FPR", "at 0.1 %", "at 0.01 %"]
+    assert rows[0] == ["attack", "accuracy", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR", "TPR at 0.01 % FPR"]
     for row, attack in zip(rows[1:], order, strict=True):
         assert row == [f"{attack} ★" if attack == strongest else attack, *cells_of(run, attack)]
 
@@ -200,10 +200,11 @@ def test_the_audit_is_that_of_audit_csv(tmp_path):
     part = section(page_of(run), "epsilon")
     lines = [text(line) for line in part.iter("p") if line.get("class") != "note"]
     assert lines == audit_lines(pd.read_csv(tmp_path / "audit.csv"), strongest=results.read(run).strongest)
+    assert table(part)[0][-2:] == ["guarantee", "p-value"]
     assert table(part)[1:] == [
-        ["target_00", "one-run|lira", "1.23", "2.50", "8.50", "1e-05", "11 of 12|40 audited", "-"],
-        ["target_01", "one-run|lira", "-", "-", "-", "0", "10 of 10|40 audited", "-"],
-        ["pooled", "one-run|lira", "1.23", "2.50", "8.50", "1e-05", "11 of 12|40 audited", "-"],
+        ["target_00", "one-run|lira", "1.23", "2.50", "1e-05", "11 of 12|40 audited", "8.50", "-"],
+        ["target_01", "one-run|lira", "-", "-", "0", "10 of 10|40 audited", "-", "-"],
+        ["pooled", "one-run|lira", "1.23", "2.50", "1e-05", "11 of 12|40 audited", "8.50", "-"],
     ]
 
 
@@ -244,6 +245,10 @@ def test_missing_files_are_named(tmp_path):
     assert "no images.npz" in text(section(tree, "exposed"))
     assert "no train/*.csv" in text(section(tree, "training"))
     assert "Given a sample" in text(section(tree, "accuracy"))
+    title = text(next(section(tree, "exposed").iter("h2")))
+    assert title == "The most and the least exposed samples"
+    assert "which of the samples the target was trained on" in text(section(tree, "threat"))
+    assert not re.search(r"\bimages?\b", text(section(tree, "threat")))
     (tmp_path / "samples.csv").unlink()
     assert "no samples.csv" in text(section(page_of(run), "roc_log"))
 
@@ -307,14 +312,14 @@ def test_two_runs_side_by_side(tmp_path, monkeypatch):
     path = html.compare(str(tmp_path), ["dp", str(tmp_path / "plain")])
     tree = parse(path.read_text())
     rows = table(section(tree, "runs"))
-    assert rows[0][-2:] == ["epsilon at least", "at most"]
+    assert rows[0][-2:] == ["epsilon at least", "guarantee"]
     for row, run, label in zip(rows[1:], runs, ("A: dp", "B: plain"), strict=True):
         strongest = results.read(run).strongest
         mean = totals(run, strongest)[2]
         assert row[0] == label
         assert row[1:4] == ["65.0%", strongest, cells_of(run, strongest)[0]]
         assert row[4].startswith(f"{mean.auc:.3f}|")
-        assert row[3].replace("|", " ") in text(section(tree, "accuracy"))
+        assert f"{row[3].partition('|')[0]} ({label[0]})" in text(section(tree, "accuracy"))
     assert [row[-2:] for row in rows[1:]] == [["3.00", "3.40"], ["-", "-"]]
     settings = {row[0]: row[1:] for row in table(section(tree, "settings"))[1:]}
     assert settings == {"privacy": ["DP-SGD, noise multiplier 1.0, clipping norm 0.1", "without differential privacy"]}

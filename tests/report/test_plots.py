@@ -17,7 +17,9 @@ def test_the_curve_has_the_numbers_of_curve_csv(tmp_path):
     read = results.read(attacked_run(tmp_path, inputs(n_shadows=10)))
     table = pd.read_csv(tmp_path / "curve.csv")
     table = table[table.attack == read.strongest]
-    for panel, column in zip(plots.plots(read)["curve"], ("accuracy", "tpr_at_fpr_0.01"), strict=True):
+    *panels, legend = plots.plots(read)["curve"]
+    assert legend.is_legend
+    for panel, column in zip(panels, ("accuracy", "tpr_at_fpr_0.01"), strict=True):
         values = [f"{rows[column].mean():.1%} at {shadows}" for shadows, rows in table.groupby("shadows")]
         assert f"{read.strongest} {', '.join(values)}" in panel.alt
         axes = Figure().subplots()
@@ -47,6 +49,11 @@ def test_of_many_classes_the_most_and_the_least_exposed_are_drawn(tmp_path):
     axes = Figure().subplots()
     panel.draw(axes)
     assert [label.get_text() for label in axes.get_yticklabels()] == [*names[:12], *names[-12:]]
+    assert [text.get_text() for text in axes.texts] == ["6 classes between"]
+    table, accuracy = plots.classes_table(read), read.summary.loc[read.strongest].accuracy
+    n = sum(not row.accuracy_low <= accuracy <= row.accuracy_high for row in table.itertuples())
+    said = f"{n} of 30 classes miss the accuracy of all classes; were all alike, about 1.5 would by chance."
+    assert plots.words(read)["by_chance"] == f"The intervals of {said}"
 
 
 def test_a_run_with_attack_csv_alone_has_no_figures(tmp_path):

@@ -34,7 +34,7 @@ def test_leave_one_out_and_the_curve_are_said(tmp_path):
     for attack, said in zip(read.highlighted, curve_lines(read), strict=True):
         values = points.loc[attack]
         accuracies, rates = (", ".join(map(form, values[column])) for column, form in zip(values, FORMS, strict=True))
-        assert said == f"With 4, 8, 10 shadows, {attack}: accuracy {accuracies}; TPR at 1 % FPR {rates}."
+        assert said == f"With 4, 8 and 10 shadows, {attack}: accuracy {accuracies}; TPR at 1 % FPR {rates}."
     page = html.report_page(read, {})
     for said in (line, *curve_lines(read)):
         assert said in page
