@@ -9,7 +9,7 @@ import pandas as pd
 from lira.errors import plural
 from lira.report import figures, sections, text
 from lira.report.figures import Panel
-from lira.report.plots import intervals, min_rate, roc_size
+from lira.report.plots import intervals, min_rate, square_size
 from lira.report.results import Results
 
 MAX_LABEL = 34  # characters that fit beside a line of the legend
@@ -82,7 +82,7 @@ def plots(runs: list[Results]) -> dict[str, list[Panel]]:
     alt = f"ROC on logarithmic axes. TPR at 1 % FPR: {'; '.join(tpr)}; guessing 1 %."
     points, low = {label: intervals(row) for label, row in rows.items()}, min(map(min_rate, runs))
     draw = partial(figures.roc, curves=curves, intervals=points, labelled=list(curves), min_rate=low, legend_below=True)
-    return {"roc_log": [Panel(draw, alt, roc_size(len(curves) + 1))]}
+    return {"roc_log": [Panel(draw, alt, square_size(len(curves) + 1))]}
 
 
 def page(runs: list[Results]) -> dict:
@@ -96,7 +96,7 @@ def page(runs: list[Results]) -> dict:
     return sections.accuracy_scale(list(zip(letters, strongest, strict=True)), guessing) | {
         "title": f"{plural(len(runs), 'run')} side by side",
         "runs": list(zip(letters, _folders(runs), strict=True)),
-        "accuracy": f"Right in {', '.join(accuracies)}; guessing: {text.percent(guessing)}.",
+        "accuracy": f"Right in {', '.join(accuracies)}; guessing: {_range(runs)}.",
         "head": [*HEAD, "epsilon at least", "guarantee"] if has_bounds else HEAD,
         "rows": [
             _row(name, run, row, pair if has_bounds else ())
@@ -114,6 +114,11 @@ def page(runs: list[Results]) -> dict:
             else "Runs without config.json are compared by name only.",
         },
     }
+
+
+def _range(runs: list[Results]) -> str:
+    """The accuracy of guessing, or its range."""
+    return " to ".join(dict.fromkeys(text.percent(end(run.guessing for run in runs)) for end in (min, max)))
 
 
 def _folders(runs: list[Results]) -> list[str]:

@@ -267,7 +267,7 @@ def reliability(axes: Axes, curves: Mapping[str, pd.DataFrame], errors: Mapping[
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PERCENT)
     axes.set_aspect("equal")
-    axes.legend(loc="best")
+    _legends(axes, labelled_below=True)
 
 
 def classes(axes: Axes, table: pd.DataFrame, *, guessing: float, overall: float, n_left_out: int = 0) -> None:

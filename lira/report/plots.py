@@ -33,8 +33,8 @@ def intervals(row: pd.Series) -> list[tuple[float, ...]]:
     return [(float(rate), *(row[f"tpr_at_fpr_{rate}{end}"] for end in ("", "_low", "_high"))) for rate in resolved]
 
 
-def roc_size(n_rows: int) -> tuple[float, float]:
-    """Inches of a ROC with so many rows of legend below it."""
+def square_size(n_rows: int) -> tuple[float, float]:
+    """Inches of a square figure with so many rows of legend below it."""
     return 4.6, 4.25 + 0.19 * n_rows
 
 
@@ -50,7 +50,7 @@ def _roc(results: Results, *, log: bool) -> list[Panel]:
     low = min_rate(results) if log else None
     draw = partial(figures.roc, curves=curves, intervals=points, labelled=results.labelled, min_rate=low)
     n_rows = -(-len(set(curves) - set(results.labelled)) // 3)
-    return [Panel(draw, alt, roc_size(n_rows))]
+    return [Panel(draw, alt, square_size(n_rows))]
 
 
 def _histograms(results: Results) -> list[Panel]:
@@ -121,7 +121,7 @@ def _reliability(results: Results) -> list[Panel]:
     errors = {name: calibration_error(bins) for name, bins in curves.items()}
     alt = "Share of members among samples of a p_member; mean distance from it: "
     alt += f"{', '.join(f'{name} {error:.3f}' for name, error in errors.items())}."
-    return [Panel(partial(figures.reliability, curves=curves, errors=errors), alt, (4.6, 4.3))]
+    return [Panel(partial(figures.reliability, curves=curves, errors=errors), alt, square_size(2))]
 
 
 def classes_table(results: Results) -> pd.DataFrame | None:

@@ -320,6 +320,7 @@ def test_two_runs_side_by_side(tmp_path, monkeypatch):
         assert row[1:4] == ["65.0%", strongest, cells_of(run, strongest)[0]]
         assert row[4].startswith(f"{mean.auc:.3f}|")
         assert f"{row[3].partition('|')[0]} ({label[0]})" in text(section(tree, "accuracy"))
+    assert "; guessing: 50.0%." in text(section(tree, "accuracy"))
     assert [row[-2:] for row in rows[1:]] == [["3.00", "3.40"], ["-", "-"]]
     settings = {row[0]: row[1:] for row in table(section(tree, "settings"))[1:]}
     assert settings == {"privacy": ["DP-SGD, noise multiplier 1.0, clipping norm 0.1", "without differential privacy"]}
