@@ -5,7 +5,8 @@
 
 Each cell trains from scratch on a few thousand images for a few epochs, the step x0.1 before the last one, and prints
 the test accuracy of the worst seed. What matters is the largest rate that is safe, not the best after so few epochs.
---dp: DP-SGD with C 0.1 that ends at epsilon 8; no step. --images and --epochs replace the table's."""
+--dp: DP-SGD with C 0.1 that ends at epsilon 8; no step. --images, --epochs, --seeds and --rates
+replace the table's."""
 
 import argparse
 import sys
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--optimizers", nargs="+", default=list(RATES), choices=list(RATES))
+    parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--dp", action="store_true")
     parser.add_argument("--images", type=int)
     parser.add_argument("--epochs", type=int)
@@ -51,7 +53,7 @@ def main() -> None:
         sizes = {name: getattr(args, name) or value for name, value in NETWORKS[network].items()}
         print(f"\n{network}: {sizes}, batch 256, {label}, {setup.precision}; worst seed")
         for optimizer in args.optimizers:
-            rates = (RATES_DP if args.dp else RATES)[optimizer]
+            rates = args.rates or (RATES_DP if args.dp else RATES)[optimizer]
             cells = [f"{rate:g}: {_worst_accuracy(setup, optimizer, rate, **sizes):6.1%}" for rate in rates]
             print(f"{optimizer:8}", "   ".join(cells), flush=True)
 

@@ -16,7 +16,7 @@ def parts(results: Results) -> list[str]:
     noun = "an image" if results.noun == "image" else "a sample"
     name = "lira, as published" if results.strongest == "lira" else results.strongest
     return _figures(
-        results, results.strongest, f"Given {noun}, the strongest attack ({name}) is right in ", " of cases"
+        results, results.strongest, f"Given {noun}, the strongest attack ({name}) is correct in ", " of cases"
     )
 
 
@@ -29,7 +29,7 @@ def further(results: Results) -> list[str]:
     """lines() without the first."""
     said = []
     if results.highlighted[-1] != results.strongest:  # lira
-        said.append("".join(_figures(results, "lira", "The attack as published (lira) is right in ", "")))
+        said.append("".join(_figures(results, "lira", "The attack as published (lira) is correct in ", "")))
     no_better = [
         _exceeds(results, attack, metric) is False for attack in results.highlighted for metric in _metrics(results)
     ]

@@ -40,12 +40,12 @@ def test_accuracy_and_tpr_at_the_lowest_resolved_rate_of_the_strongest_and_of_li
     read = read_with(run, **LEAKING, held_out_auc=[0.6, 0.7, 0.6, 0.7])
     figures = "79.8% [79.3%, 80.4%]{} (guessing: 50%); its TPR at 0.1 % FPR is 12.04% [7.87%, 14.17%] (guessing: 0.1%)."
     assert headline.lines(read) == [
-        f"Given a sample, the strongest attack (loss) is right in {figures.format(' of cases')}",
-        f"The attack as published (lira) is right in {figures.format('')}",
+        f"Given a sample, the strongest attack (loss) is correct in {figures.format(' of cases')}",
+        f"The attack as published (lira) is correct in {figures.format('')}",
     ]
     assert headline.parts(read)[1::2] == ["79.8%", "12.04%"]
     (line,) = headline.lines(read_with(run, held_out_auc=[0.7, 0.6, 0.7, 0.6]))
-    assert line.startswith("Given a sample, the strongest attack (lira, as published) is right in 79.8% ")
+    assert line.startswith("Given a sample, the strongest attack (lira, as published) is correct in 79.8% ")
 
 
 def test_the_rate_is_one_that_all_attacks_and_targets_resolve(run):
