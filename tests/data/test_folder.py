@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -283,13 +284,13 @@ def test_folders_of_the_same_name_have_different_caches(tmp_path):
     assert len(cache_files(tmp_path / "root")) == 2
 
 
-def test_progress_is_one_bar_on_stderr(dataset, capsys):
-    read_folder(dataset, dataset.parent / "root", progress=True)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "images/s" in err
-    read_folder(dataset, dataset.parent / "other", progress=False)
-    assert capsys.readouterr() == ("", "")
+def test_progress_is_one_bar_on_a_terminal(dataset, capsys, monkeypatch):
+    for root, progress, terminal in (("a", True, True), ("b", True, False), ("c", False, True)):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
+        read_folder(dataset, dataset.parent / root, progress=progress)
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert ("images/s" in err) == (progress and terminal)
 
 
 # ---- rejected folders: each function makes a folder invalid and returns the path that the message must name

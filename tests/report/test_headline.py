@@ -85,7 +85,7 @@ def test_an_exact_test_that_rejects_what_the_interval_holds_is_named(run):
 def test_without_intervals_nothing_is_said_of_them(tmp_path):
     columns = {"resolvable_at_0.01": True, "accuracy": 0.51}
     lines = headline.lines(read_with(attacked_run(tmp_path, inputs(n_shadows=4), curve=False), **columns))
-    assert "is right in 51.0% of cases (guessing: 50%); its TPR at 1 % FPR is " in lines[0]
+    assert "is correct in 51.0% of cases (guessing: 50%); its TPR at 1 % FPR is " in lines[0]
     assert "[" not in " ".join(lines)
     assert NO_BETTER not in " ".join(lines)
 
