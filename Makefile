@@ -11,9 +11,10 @@ demo: .venv/ready ## train and attack on digits, 5 targets; no download
 test: .venv/ready-dev ## the test suite, in two processes
 	$(RUN) -m pytest -n 2 --dist loadfile
 
-test-long: .venv/ready-dev ## slow tests: kills at random times, a full disk, 256 shadows, leakage, 10,000 corrupted files, 1,000 command lines
+test-long: .venv/ready-dev ## slow tests: kills at random times, a full disk, 256 shadows, large inputs, leakage, 10,000 corrupted files, 1,000 command lines
 	$(RUN) benchmarks/kills.py
 	$(RUN) benchmarks/many_shadows.py --quiet
+	$(RUN) benchmarks/large_inputs.py
 	$(RUN) benchmarks/attacks_leakage.py
 	PYTHONPATH=. $(RUN) tests/storage/test_corruption.py 10000 2>/dev/null
 	PYTHONPATH=. $(RUN) tests/test_command_lines.py 1000

@@ -38,7 +38,8 @@ def describe_replaced(model: nn.Module, private: nn.Module) -> str:
     """Which layers replace_batch_norm() replaced by what, in one line; empty where none were.
 
     model: the network before, private: after it."""
-    layers, replaced = dict(private.named_modules()), {}  # type: ignore[var-annotated]
+    layers = dict(private.named_modules())
+    replaced: dict[tuple[str, str], list[str]] = {}
     for name, layer in model.named_modules():
         if name in layers and type(layers[name]) is not type(layer):
             replaced.setdefault((type(layer).__name__, type(layers[name]).__name__), []).append(name)

@@ -150,8 +150,9 @@ def _patches(layer: nn.Conv2d, images: torch.Tensor, size: Sequence[int]) -> tup
     order = torch.channels_last if channels_last else torch.contiguous_format
     images = images.contiguous(memory_format=order)
     image, channel, row, column = images.stride()
-    kernel, (down, right), (apart, aside) = layer.kernel_size, layer.stride, layer.dilation
-    strides = (image, row * down, column * right, channel, row * apart, column * aside)
+    kernel, stride, dilation = layer.kernel_size, layer.stride, layer.dilation
+    in_kernel = (row * dilation[0], column * dilation[1])
+    strides = (image, row * stride[0], column * stride[1], channel, *in_kernel)
     windows = images.as_strided((len(images), *size, n_channels, *kernel), strides)
     if channels_last:
         patches = windows.permute(0, 1, 2, 4, 5, 3).reshape(len(images), size[0] * size[1], -1)

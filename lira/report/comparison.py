@@ -96,7 +96,7 @@ def page(runs: list[Results]) -> dict:
     return sections.accuracy_scale(list(zip(letters, strongest, strict=True)), guessing) | {
         "title": f"{plural(len(runs), 'run')} side by side",
         "runs": list(zip(letters, _folders(runs), strict=True)),
-        "accuracy": f"Right in {', '.join(accuracies)}; guessing: {_range(runs)}.",
+        "accuracy": f"Correct in {', '.join(accuracies)}; guessing: {_range(runs)}.",
         "head": [*HEAD, "epsilon at least", "guarantee"] if has_bounds else HEAD,
         "rows": [
             _row(name, run, row, pair if has_bounds else ())

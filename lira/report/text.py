@@ -234,7 +234,7 @@ def audit_of(results: Results) -> list[str]:
 
 
 def repetition_lines(results: Results) -> list[str]:
-    """What --leave-one-out shows of the highlighted attacks, if it was asked for."""
+    """What --leave-one-out shows of the highlighted attacks, if it was given."""
     table, rate = results.tables.get("leave_one_out.csv"), results.lowest_rate or RATES[0]
     if table is None:
         return []
@@ -250,7 +250,7 @@ def repetition_lines(results: Results) -> list[str]:
 
 
 def curve_lines(results: Results) -> list[str]:
-    """What --curve shows, as far as it was asked for: of the highlighted attacks, one line each."""
+    """What --curve shows of the highlighted attacks, one line each, if it was given."""
     table = results.tables.get("curve.csv")
     if table is None:
         return []

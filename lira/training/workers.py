@@ -127,8 +127,8 @@ class Workers:
         if threads:
             torch.set_num_threads(threads)
         elif os.environ.get("OMP_NUM_THREADS", "1") == "1":
-            limit = torch.get_num_threads() if self.local_size == 1 else cpu_count()
-            torch.set_num_threads(max(1, min(limit, cpu_count() // self.local_size)))
+            share = max(1, cpu_count() // self.local_size)
+            torch.set_num_threads(share if self.local_size > 1 else min(share, torch.get_num_threads()))
 
 
 def join_workers() -> Workers:
